@@ -1,1 +1,83 @@
-//! x
+//! Declares the RabbitMQ topology; idempotent, deletes nothing.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use broker::{BrokerFlags, Settings, topology::Topology};
+use clap::{ArgAction, Parser, ValueEnum, builder::BoolishValueParser};
+use tokio::time::timeout;
+
+/// How long all declarations together may take.
+const DECLARE: Duration = Duration::from_secs(30);
+
+/// Declares Joblogs' exchange, queues and binding in RabbitMQ.
+#[derive(Debug, Parser)]
+#[command(name = "initmq", version)]
+pub struct Flags {
+    /// Where the broker is.
+    #[command(flatten)]
+    pub broker: BrokerFlags,
+    /// Exchange that notices are published to.
+    #[arg(long, env = "JOBLOGS_EXCHANGE", default_value = "gitlab_jobs")]
+    pub exchange: String,
+    /// Exchange type.
+    #[arg(long = "type", env = "JOBLOGS_TYPE", value_enum, default_value_t = ExchangeType::Direct)]
+    pub exchange_type: ExchangeType,
+    /// Whether the exchange outlives a restart of the broker.
+    #[arg(long, env = "JOBLOGS_DURABLE", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub durable: bool,
+    /// Only check that everything is there; create nothing.
+    #[arg(long, env = "JOBLOGS_PASSIVE", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub passive: bool,
+    /// Routing key that leads from the exchange to the queue.
+    #[arg(long, env = "JOBLOGS_ROUTEKEY", default_value = "jobs")]
+    pub routekey: String,
+    /// Queue that the consumer reads; wait tiers and dead letters are named after it.
+    #[arg(long, env = "JOBLOGS_QUEUE", default_value = "jobs")]
+    pub queue: String,
+    /// How long to wait for a broker that is not there yet, in seconds.
+    #[arg(long, env = "JOBLOGS_WAIT_SECONDS", default_value_t = 120)]
+    pub wait_seconds: u64,
+    /// Log more.
+    #[arg(long, env = "JOBLOGS_DEBUG")]
+    pub debug: bool,
+}
+
+/// The exchange types of AMQP that route by key.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ExchangeType {
+    /// By the whole routing key.
+    Direct,
+    /// To every bound queue.
+    Fanout,
+    /// By a pattern over the routing key.
+    Topic,
+}
+
+/// Waits for the broker and declares everything.
+pub async fn run(flags: &Flags, settings: &Settings) -> Result<()> {
+    let patience = Duration::from_secs(flags.wait_seconds);
+    let connection = broker::connect_within(settings, "initmq", patience).await?;
+    let topology = Topology {
+        exchange: flags.exchange.clone(),
+        routing_key: flags.routekey.clone(),
+        queue: flags.queue.clone(),
+    };
+    let kind = match flags.exchange_type {
+        ExchangeType::Direct => lapin::ExchangeKind::Direct,
+        ExchangeType::Fanout => lapin::ExchangeKind::Fanout,
+        ExchangeType::Topic => lapin::ExchangeKind::Topic,
+    };
+    let declare = async {
+        let channel = connection.create_channel().await?;
+        topology
+            .declare(&channel, kind, flags.durable, flags.passive)
+            .await?;
+        anyhow::Ok(())
+    };
+    timeout(DECLARE, declare)
+        .await
+        .with_context(|| format!("RabbitMQ did not answer a declaration within {DECLARE:?}"))??;
+    connection.close(200, "done".into()).await?;
+    Ok(())
+}

@@ -1,2 +1,24 @@
-//! x
-fn main(){}
+//! `initmq`: declares Joblogs' exchange and queues in RabbitMQ, once, and ends.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    service::install_tls_provider();
+    let flags: initmq::Flags = service::cli::parse();
+    service::logs::start(flags.debug);
+    let settings = match flags.broker.settings() {
+        Ok(settings) => settings,
+        Err(error) => service::cli::refuse("initmq", &error),
+    };
+    match initmq::run(&flags, &settings).await {
+        Ok(()) => {
+            println!("Initialized and created successfully.");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("initmq: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

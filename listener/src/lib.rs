@@ -1,1 +1,29 @@
-//! x
+//! The listener: an HTTP server that takes a notice, checks it, and answers 2xx only when
+//! RabbitMQ has confirmed the message. It never calls GitLab for a trace and never writes to
+//! Elasticsearch.
+
+mod api;
+mod flags;
+mod health;
+mod intake;
+mod server;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context, Result};
+
+pub use flags::{Cli, Command, Config, Flags};
+pub use server::Listener;
+
+/// Prints a fresh seal key: one line, base64 of 32 random bytes.
+pub fn print_key() -> Result<()> {
+    let key = notice::SealKeys::generate().context("the system gave no random bytes")?;
+    println!("{key}");
+    Ok(())
+}
+
+/// Asks the listener on this host whether it is ready; for a container's healthcheck.
+pub async fn healthcheck(flags: &Flags) -> Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, flags.listen_port));
+    service::admin::ask(address, "/health/ready").await
+}

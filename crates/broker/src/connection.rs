@@ -1,0 +1,90 @@
+//! One connection to RabbitMQ, and waiting for a broker that is not there yet.
+
+use std::time::Duration;
+
+use lapin::{
+    Connection, ConnectionProperties,
+    uri::{AMQPAuthority, AMQPScheme, AMQPUri, AMQPUserInfo},
+};
+use rand::Rng;
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::Settings;
+
+/// How long one attempt to connect may take, handshake included.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// Between attempts: a random wait up to this, so that a fleet doesn't come in step.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Why there is no connection; the text names host, port and virtual host, never the password.
+#[derive(Debug, thiserror::Error)]
+#[error("RabbitMQ at {host}:{port} (virtual host {vhost}, user {user}) {what}")]
+pub struct ConnectError {
+    host: String,
+    port: u16,
+    vhost: String,
+    user: String,
+    what: String,
+    /// Whether another attempt can't help: the broker is there and refuses us.
+    pub is_refusal: bool,
+}
+
+/// Connects once, within 10 s.
+pub async fn connect(settings: &Settings, name: &str) -> Result<Connection, ConnectError> {
+    let uri = AMQPUri {
+        scheme: AMQPScheme::AMQP,
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo {
+                username: settings.user.clone(),
+                password: settings.password.expose_secret().to_owned(),
+            },
+            host: settings.host.clone(),
+            port: settings.port,
+        },
+        vhost: settings.vhost.clone(),
+        query: lapin::uri::AMQPQueryString {
+            heartbeat: Some(10),
+            ..Default::default()
+        },
+    };
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let failed = |what: String, is_refusal| ConnectError {
+        host: settings.host.clone(),
+        port: settings.port,
+        vhost: settings.vhost.clone(),
+        user: settings.user.clone(),
+        what,
+        is_refusal,
+    };
+    match timeout(ATTEMPT, Connection::connect_uri(uri, properties)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => {
+            let is_refusal = error.is_amqp_error();
+            Err(failed(format!("can't be reached: {error}"), is_refusal))
+        }
+        Err(_) => Err(failed(format!("did not answer within {ATTEMPT:?}"), false)),
+    }
+}
+
+/// Connects, trying again for as long as `patience`; the error says for how long it tried.
+pub async fn connect_within(
+    settings: &Settings,
+    name: &str,
+    patience: Duration,
+) -> Result<Connection, ConnectError> {
+    let end = Instant::now() + patience;
+    loop {
+        let mut error = match connect(settings, name).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        if Instant::now() >= end {
+            error.what = format!("{} (tried for {patience:?})", error.what);
+            return Err(error);
+        }
+        tracing::warn!(error = %error, "waiting for the broker");
+        let jitter = rand::rng().random_range(0.25..1.0);
+        sleep(PAUSE.mul_f64(jitter)).await;
+    }
+}

@@ -1,0 +1,94 @@
+//! The health calls: the older tool's, and those of orchestrators. Each tells the truth.
+
+use std::{sync::Arc, time::Duration};
+
+use poem::{Response, handler, http::StatusCode, web::Data};
+use service::admin::Readiness;
+
+/// How long Elasticsearch may take to show that it lives.
+const ELASTICSEARCH: Duration = Duration::from_secs(3);
+
+/// What the health calls look at.
+pub(crate) struct Health {
+    pub(crate) readiness: Readiness,
+    pub(crate) elasticsearch: Option<String>,
+    pub(crate) http: reqwest::Client,
+}
+
+impl Health {
+    fn rabbitmq(&self) -> Result<(), String> {
+        match self.readiness.missing().as_slice() {
+            [] => Ok(()),
+            missing => Err(missing
+                .iter()
+                .map(|(name, why)| format!("{name}: {why}"))
+                .collect::<Vec<_>>()
+                .join("; ")),
+        }
+    }
+
+    /// Any HTTP answer below 500 shows that it lives; we come without credentials, so 401 is one.
+    async fn elasticsearch(&self) -> Result<(), String> {
+        let Some(url) = &self.elasticsearch else {
+            return Err(
+                "elasticsearch: not checked, the listener was started without --es-host".into(),
+            );
+        };
+        match self.http.get(url).timeout(ELASTICSEARCH).send().await {
+            Ok(answer) if answer.status().as_u16() < 500 => Ok(()),
+            Ok(answer) => Err(format!(
+                "elasticsearch: answered {}",
+                answer.status().as_u16()
+            )),
+            Err(_) => Err("elasticsearch: can't be reached".into()),
+        }
+    }
+}
+
+/// `/healthcheck`: what is configured; `?rabbitmq`, `?elasticsearch`: that one.
+#[handler]
+pub(crate) async fn healthcheck(request: &poem::Request, health: Data<&Arc<Health>>) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let names = |name: &str| {
+        query
+            .split('&')
+            .any(|pair| pair.split('=').next() == Some(name))
+    };
+    let (rabbitmq, elasticsearch) = (names("rabbitmq"), names("elasticsearch"));
+    let is_any = rabbitmq || elasticsearch;
+    let mut outcomes = Vec::new();
+    if rabbitmq || !is_any {
+        outcomes.push(health.rabbitmq());
+    }
+    if elasticsearch || (!is_any && health.elasticsearch.is_some()) {
+        outcomes.push(health.elasticsearch().await);
+    }
+    answer(
+        &outcomes
+            .into_iter()
+            .filter_map(Result::err)
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// `/health/live`: the process answers.
+#[handler]
+pub(crate) fn live() -> &'static str {
+    "OK"
+}
+
+/// `/health/ready`: notices can be taken.
+#[handler]
+pub(crate) fn ready(health: Data<&Arc<Health>>) -> Response {
+    answer(health.rabbitmq().err().as_slice())
+}
+
+fn answer(faults: &[String]) -> Response {
+    if faults.is_empty() {
+        return Response::builder().content_type("text/plain").body("OK");
+    }
+    Response::builder()
+        .status(StatusCode::SERVICE_UNAVAILABLE)
+        .content_type("text/plain; charset=utf-8")
+        .body(faults.join("\n"))
+}

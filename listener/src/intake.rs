@@ -1,0 +1,228 @@
+//! From a caller's fields to a message: each field checked once, all faults named together,
+//! no value echoed.
+
+use jiff::Timestamp;
+use notice::{
+    IndexName, IndexPatterns, Instance, JobId, Message, ProjectId, RunnerId, SealKeys, Source,
+    TokenBinding,
+};
+use secrecy::SecretString;
+
+/// The longest job or project name that GitLab allows (255 characters, up to 4 bytes each).
+const LONGEST_NAME: usize = 255 * 4;
+/// The longest token; GitLab's own are far shorter, a JWT job token may have 4 KiB.
+const LONGEST_TOKEN: usize = 8 * 1024;
+
+/// What a caller sent, as text.
+#[derive(Default)]
+pub(crate) struct Fields {
+    pub(crate) project_id: Option<String>,
+    pub(crate) runner_id: Option<String>,
+    pub(crate) job_id: Option<String>,
+    pub(crate) job_name: Option<String>,
+    pub(crate) project_name: Option<String>,
+    pub(crate) index_name: Option<String>,
+}
+
+/// What turns fields into messages.
+pub(crate) struct Rules {
+    pub(crate) instance: Instance,
+    pub(crate) index_names: IndexPatterns,
+    pub(crate) seal_keys: SealKeys,
+    pub(crate) seal_seconds: i64,
+}
+
+/// A refusal, as one fixed sentence that names the fields.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal(pub(crate) String);
+
+impl Rules {
+    /// Checks the fields and seals the token.
+    pub(crate) fn message(
+        &self,
+        fields: &Fields,
+        token: &SecretString,
+        source: Source,
+    ) -> Result<Message, Refusal> {
+        let mut faults = Faults::default();
+        let project_id =
+            faults.required("project_id", fields.project_id.as_deref(), ProjectId::parse);
+        let job_id = faults.required("job_id", fields.job_id.as_deref(), JobId::parse);
+        let runner_id = faults.optional("runner_id", fields.runner_id.as_deref(), RunnerId::parse);
+        let job_name = faults.optional("job_name", fields.job_name.as_deref(), name);
+        let project_name = faults.optional("project_name", fields.project_name.as_deref(), name);
+        let index_name =
+            faults.optional("index_name", fields.index_name.as_deref(), IndexName::parse);
+        if index_name
+            .as_ref()
+            .is_some_and(|name| !self.index_names.allow(name))
+        {
+            faults.malformed.push("index_name");
+        }
+        let (Some(project_id), Some(job_id), true) = (project_id, job_id, faults.is_empty()) else {
+            return Err(faults.refusal());
+        };
+        let instance = self.instance.name();
+        let mut message = Message::new(instance.clone(), project_id, job_id, source);
+        message.runner_id = runner_id;
+        message.job_name = job_name.unwrap_or_default();
+        message.project_name = project_name.unwrap_or_default();
+        message.index_name = index_name;
+        let binding = TokenBinding {
+            instance,
+            project_id,
+            job_id,
+        };
+        let expires_at = Timestamp::now().as_second() + self.seal_seconds;
+        let sealed = self
+            .seal_keys
+            .seal(token, binding, expires_at)
+            .map_err(|_| Refusal("the token could not be sealed; try again".to_owned()))?;
+        message.sealed_token = Some(sealed);
+        Ok(message)
+    }
+}
+
+/// A token is visible ASCII, as an HTTP header can carry it.
+pub(crate) fn token(text: &str) -> Option<SecretString> {
+    let is_token = !text.is_empty()
+        && text.len() <= LONGEST_TOKEN
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_token.then(|| text.to_owned().into())
+}
+
+fn name(text: &str) -> Result<String, notice::Invalid> {
+    if text.len() > LONGEST_NAME || text.chars().any(char::is_control) {
+        return Err(notice::Invalid("must be a name as GitLab allows it"));
+    }
+    Ok(text.to_owned())
+}
+
+#[derive(Default)]
+struct Faults {
+    missing: Vec<&'static str>,
+    malformed: Vec<&'static str>,
+}
+
+impl Faults {
+    fn required<T>(
+        &mut self,
+        field: &'static str,
+        text: Option<&str>,
+        parse: impl Fn(&str) -> Result<T, notice::Invalid>,
+    ) -> Option<T> {
+        match text.filter(|text| !text.is_empty()) {
+            None => {
+                self.missing.push(field);
+                None
+            }
+            some => self.optional(field, some, parse),
+        }
+    }
+
+    // An empty parameter is an absent one: a shell writes it so when the variable is unset.
+    fn optional<T>(
+        &mut self,
+        field: &'static str,
+        text: Option<&str>,
+        parse: impl Fn(&str) -> Result<T, notice::Invalid>,
+    ) -> Option<T> {
+        let text = text.filter(|text| !text.is_empty())?;
+        let parsed = parse(text).ok();
+        if parsed.is_none() {
+            self.malformed.push(field);
+        }
+        parsed
+    }
+
+    fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.malformed.is_empty()
+    }
+
+    fn refusal(&self) -> Refusal {
+        let mut parts = Vec::new();
+        if !self.missing.is_empty() {
+            parts.push(format!("missing: {}", self.missing.join(", ")));
+        }
+        if !self.malformed.is_empty() {
+            parts.push(format!(
+                "malformed or not allowed: {}",
+                self.malformed.join(", ")
+            ));
+        }
+        Refusal(parts.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> Rules {
+        let key = SealKeys::generate().unwrap();
+        Rules {
+            instance: Instance::parse("https://gitlab.com/").unwrap(),
+            index_names: IndexPatterns::new(["joblogs".to_owned(), "team-*".to_owned()]),
+            seal_keys: SealKeys::parse(&key.into()).unwrap(),
+            seal_seconds: 60,
+        }
+    }
+
+    fn message(fields: &Fields) -> Result<Message, Refusal> {
+        rules().message(fields, &token("glpat-canary").unwrap(), Source::AfterScript)
+    }
+
+    fn fields(project_id: &str, job_id: &str) -> Fields {
+        Fields {
+            project_id: Some(project_id.to_owned()),
+            job_id: Some(job_id.to_owned()),
+            ..Fields::default()
+        }
+    }
+
+    #[test]
+    fn the_older_tools_braces_are_taken_and_the_token_is_sealed() {
+        let message = message(&fields("42", "{4711}")).unwrap();
+        assert_eq!(message.job_id.get(), 4711);
+        let body = String::from_utf8(message.to_body()).unwrap();
+        assert!(
+            body.contains("key_id") && !body.contains("canary"),
+            "{body}"
+        );
+    }
+
+    #[test]
+    fn all_faults_are_named_together_and_no_value_is_echoed() {
+        let bad = Fields {
+            job_id: Some("canary".to_owned()),
+            index_name: Some("other".to_owned()),
+            ..Fields::default()
+        };
+        assert_eq!(
+            message(&bad).unwrap_err().0,
+            "missing: project_id; malformed or not allowed: job_id, index_name"
+        );
+    }
+
+    #[test]
+    fn an_index_name_is_taken_only_when_the_operator_allows_it() {
+        for (name, taken) in [
+            ("joblogs", true),
+            ("team-a", true),
+            ("other", false),
+            ("A", false),
+            ("", true),
+        ] {
+            let mut fields = fields("1", "2");
+            fields.index_name = Some(name.to_owned());
+            assert_eq!(message(&fields).is_ok(), taken, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_header_could_carry_is_no_token() {
+        for text in ["", "a b", "a\r\nb", "ä", &"x".repeat(LONGEST_TOKEN + 1)] {
+            assert!(token(text).is_none());
+        }
+    }
+}
