@@ -9,12 +9,7 @@ use notice::{IndexName, IndexPatterns, Instance, SealKeys};
 
 /// Takes notices of CI jobs over HTTP and confirms them into RabbitMQ.
 #[derive(Debug, Parser)]
-#[command(
-    name = "listener",
-    version,
-    subcommand_negates_reqs = true,
-    args_conflicts_with_subcommands = false
-)]
+#[command(name = "listener", version)]
 pub struct Cli {
     /// What to do; without a subcommand: listen.
     #[command(subcommand)]
@@ -30,7 +25,16 @@ pub enum Command {
     /// Print a fresh key for --seal-key.
     Keygen,
     /// Ask the listener on this host whether it is ready; exit 0 or 1.
-    Healthcheck,
+    Healthcheck {
+        /// Port that the listener listens on.
+        #[arg(
+            short = 'p',
+            long = "listen-port",
+            env = "JOBLOGS_LISTEN_PORT",
+            default_value_t = 8080
+        )]
+        listen_port: u16,
+    },
 }
 
 /// The listener's flags.

@@ -23,7 +23,7 @@ pub fn print_key() -> Result<()> {
 }
 
 /// Asks the listener on this host whether it is ready; for a container's healthcheck.
-pub async fn healthcheck(flags: &Flags) -> Result<()> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, flags.listen_port));
+pub async fn healthcheck(listen_port: u16) -> Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listen_port));
     service::admin::ask(address, "/health/ready").await
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use listener::{Cli, Command};
+use listener::{Cli, Command, Flags, Listener};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -10,18 +10,8 @@ async fn main() -> ExitCode {
     let cli: Cli = service::cli::parse();
     let outcome = match cli.command {
         Some(Command::Keygen) => listener::print_key(),
-        Some(Command::Healthcheck) => listener::healthcheck(&cli.flags).await,
-        None => {
-            service::logs::start(cli.flags.debug);
-            let config = match cli.flags.into_config() {
-                Ok(config) => config,
-                Err(error) => service::cli::refuse("listener", &error),
-            };
-            match listener::Listener::bind(config).await {
-                Ok(listener) => listener.run_until(service::shutdown::requested()).await,
-                Err(error) => Err(error),
-            }
-        }
+        Some(Command::Healthcheck { listen_port }) => listener::healthcheck(listen_port).await,
+        None => listen(cli.flags).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,4 +20,16 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn listen(flags: Flags) -> anyhow::Result<()> {
+    service::logs::start(flags.debug);
+    let config = match flags.into_config() {
+        Ok(config) => config,
+        Err(error) => service::cli::refuse("listener", &error),
+    };
+    Listener::bind(config)
+        .await?
+        .run_until(service::shutdown::requested())
+        .await
 }

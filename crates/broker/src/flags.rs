@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use secrecy::SecretString;
 
@@ -26,7 +26,7 @@ pub struct Settings {
 pub struct BrokerFlags {
     /// RabbitMQ user.
     #[arg(long, env = "JOBLOGS_USER")]
-    pub user: String,
+    pub user: Option<String>,
     /// RabbitMQ password.
     #[arg(long, env = "JOBLOGS_PASS", hide_env_values = true)]
     pub pass: Option<String>,
@@ -35,7 +35,7 @@ pub struct BrokerFlags {
     pub pass_file: Option<PathBuf>,
     /// RabbitMQ host.
     #[arg(long, env = "JOBLOGS_HOST")]
-    pub host: String,
+    pub host: Option<String>,
     /// RabbitMQ port.
     #[arg(long, env = "JOBLOGS_PORT", default_value_t = 5672)]
     pub port: u16,
@@ -48,10 +48,10 @@ impl BrokerFlags {
     /// The settings, with the password read.
     pub fn settings(&self) -> Result<Settings> {
         Ok(Settings {
-            host: self.host.clone(),
+            host: required("--host", self.host.as_ref())?,
             port: self.port,
             vhost: self.vhost.clone(),
-            user: self.user.clone(),
+            user: required("--user", self.user.as_ref())?,
             password: service::secret::require(
                 "--pass",
                 self.pass.as_deref(),
@@ -66,7 +66,7 @@ impl BrokerFlags {
 pub struct ConsumerBrokerFlags {
     /// RabbitMQ user.
     #[arg(long, env = "JOBLOGS_RMQ_USER")]
-    pub rmq_user: String,
+    pub rmq_user: Option<String>,
     /// RabbitMQ password.
     #[arg(long, env = "JOBLOGS_RMQ_PASS", hide_env_values = true)]
     pub rmq_pass: Option<String>,
@@ -75,7 +75,7 @@ pub struct ConsumerBrokerFlags {
     pub rmq_pass_file: Option<PathBuf>,
     /// RabbitMQ host.
     #[arg(long, env = "JOBLOGS_RMQ_HOST")]
-    pub rmq_host: String,
+    pub rmq_host: Option<String>,
     /// RabbitMQ port.
     #[arg(long, env = "JOBLOGS_RMQ_PORT", default_value_t = 5672)]
     pub rmq_port: u16,
@@ -91,10 +91,10 @@ impl ConsumerBrokerFlags {
     /// The settings, with the password read.
     pub fn settings(&self) -> Result<Settings> {
         Ok(Settings {
-            host: self.rmq_host.clone(),
+            host: required("--rmq-host", self.rmq_host.as_ref())?,
             port: self.rmq_port,
             vhost: self.rmq_vhost.clone(),
-            user: self.rmq_user.clone(),
+            user: required("--rmq-user", self.rmq_user.as_ref())?,
             password: service::secret::require(
                 "--rmq-pass",
                 self.rmq_pass.as_deref(),
@@ -102,4 +102,15 @@ impl ConsumerBrokerFlags {
             )?,
         })
     }
+}
+
+/// A flag that consuming and listening need, and subcommands such as `keygen` don't.
+fn required(flag: &str, value: Option<&String>) -> Result<String> {
+    let variable = flag
+        .trim_start_matches('-')
+        .replace('-', "_")
+        .to_uppercase();
+    value
+        .cloned()
+        .with_context(|| format!("{flag} is missing; give it, or the variable JOBLOGS_{variable}"))
 }

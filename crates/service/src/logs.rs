@@ -5,11 +5,12 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Starts the logs; `--debug` shows our own debug lines. Libraries are kept at warnings, as
-/// their finer lines may quote URLs and headers.
+/// their finer lines may quote URLs and headers; lapin is silent, as the supervisor says each
+/// of its faults once.
 pub fn start(debug: bool) {
     let level = if debug { "debug" } else { "info" };
     let filter = EnvFilter::new(format!(
-        "warn,listener={level},consumer={level},initmq={level},broker={level},service={level}"
+        "warn,lapin=off,listener={level},consumer={level},initmq={level},broker={level},service={level}"
     ));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
