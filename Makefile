@@ -1,0 +1,66 @@
+# Everything that one does with Joblogs; `make` alone lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+compose := docker/compose.sh
+# The servers that tests run against, as docker/images.sh chose them.
+with_images := set -a; source docker/.cache/images.env; set +a;
+
+.PHONY: help up demo down logs passwords images test e2e check unit lint doc deny fmt bench clean
+
+help: ## List all of this
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## Start everything (installs an engine if there is none) and say where it is
+	@docker/up.sh
+
+demo: ## up, then sample jobs of a simulated GitLab go all the way, with a table and three searches
+	@docker/up.sh demo
+
+down: ## Stop everything; data and passwords are kept
+	@docker/down.sh
+
+logs: ## Follow the logs of all services
+	@$(compose) logs --follow --tail 100
+
+passwords: ## Show the passwords
+	@$(compose) run --rm --no-deps -T passwords passwords show
+
+images: ## Get the images of RabbitMQ, Elasticsearch and Kibana, or build stand-ins (REFRESH=1: ask the registries again)
+	@docker/bootstrap.sh
+	@docker/images.sh
+
+test: unit ## All tests that there are; those on real servers join with the consumer
+
+e2e: images ## The whole way, on real servers
+	@$(with_images) cargo test --locked -p e2e
+
+check: lint unit doc ## Format, lints, licences, unit tests, documentation
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check bans licenses sources; \
+	  else echo "==> licences are not checked: cargo-deny is missing, 'make deny' installs it" >&2; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR docker/*.sh docker/standin/*/*.sh .ci/run; fi
+
+unit:
+	cargo test --locked --workspace
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+deny: ## Check licences, sources and known vulnerabilities of the dependencies (needs the network)
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny --locked check
+
+fmt: ## Format the sources
+	cargo fmt --all
+
+bench: ## Measure
+	cargo bench --locked --workspace
+
+clean: ## down, and remove data, passwords and what was built
+	@docker/down.sh --volumes

@@ -1,0 +1,76 @@
+//! The last station: gives a line its number, time and level, and hands it to the sink.
+
+use crate::level;
+use crate::line::{Line, Origin, TimestampSource};
+use crate::sections::Sections;
+use crate::style::Spans;
+use crate::summary::ByteCounts;
+use crate::text::Shown;
+use crate::trailer::{Candidate, TrailerWatch};
+
+/// What lines have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Emitter {
+    pub(crate) lines: u64,
+    pub(crate) sections: Sections,
+    pub(crate) trailer: TrailerWatch,
+    pub(crate) counts: ByteCounts,
+    pub(crate) timestamped: bool,
+    /// The runner's time of the last line that had one of its own, nanoseconds.
+    last_time: Option<i64>,
+}
+
+impl Emitter {
+    /// Hands out a line that has text.
+    #[inline]
+    pub(crate) fn emit(
+        &mut self,
+        shown: Shown<'_>,
+        origin: &Origin,
+        spans: &Spans,
+        header: bool,
+        sink: &mut impl FnMut(Line<'_>),
+    ) {
+        self.lines += 1;
+        self.counts.text += shown.shown;
+        self.counts.cut += shown.cut;
+        let path = self.sections.open();
+        let section = path.last().map(|section| section.name());
+        self.trailer.see(&Candidate {
+            text: shown.text,
+            style: spans.first(),
+            stream: origin.stream,
+            timestamped: self.timestamped,
+            section,
+        });
+        let (timestamp, timestamp_source) = match origin.time {
+            Some(time) => (Some(time), TimestampSource::Runner),
+            None => match self.sections.time() {
+                Some(time) => (Some(time), TimestampSource::Section),
+                None => (None, TimestampSource::Job),
+            },
+        };
+        let gap_ms = if origin.own_time { gap_ms(&mut self.last_time, origin.time) } else { None };
+        sink(Line {
+            number: self.lines,
+            offset: origin.offset,
+            text: shown.text,
+            timestamp,
+            timestamp_source,
+            stream: origin.stream.map(|(stream, _)| stream),
+            stream_number: origin.stream.map(|(_, number)| number),
+            section,
+            section_path: path,
+            section_header: header,
+            level: level::of(shown.text, spans),
+            gap_ms,
+            truncated: shown.truncated,
+        });
+    }
+}
+
+fn gap_ms(last: &mut Option<i64>, now: Option<i64>) -> Option<u64> {
+    let now = now?;
+    let gap = last.replace(now).and_then(|last| now.checked_sub(last))?;
+    u64::try_from(gap).ok().map(|nanos| nanos / 1_000_000)
+}

@@ -1,0 +1,83 @@
+# shellcheck shell=bash
+# What the scripts here share: how they speak, and how they install packages.
+
+root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache_dir=$root_dir/docker/.cache
+mkdir -p "$cache_dir"
+export HOME=${HOME:-/root}
+
+say() { printf '==> %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# wait_for SECONDS COMMAND...: true as soon as the command is, false at the deadline.
+wait_for() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < deadline)) || return 1
+    sleep 0.5
+  done
+}
+
+# setting NAME: the operator's, from the environment or from .env, as compose reads it.
+setting() {
+  local value=${!1-}
+  [[ -n $value ]] || value=$(sed -n "s/^$1=//p" "$root_dir/.env" 2>/dev/null | tail -n 1)
+  printf '%s' "$value"
+}
+
+is_root() { [[ $(id -u) == 0 ]]; }
+
+# logged NAME COMMAND...: runs it with its output in a file, of which a failure shows the end.
+logged() {
+  local log=$cache_dir/$1.log
+  shift
+  "$@" >"$log" 2>&1 </dev/null && return
+  tail -n 15 "$log" >&2
+  return 1
+}
+
+# Quick to give up on a source that does not answer, patient with another apt that holds the lock.
+apt_options=(-y -q -o Acquire::Retries=2 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20
+  -o DPkg::Lock::Timeout=300)
+
+apt_update() {
+  [[ ${apt_updated-} ]] && return
+  say "asking apt for its package lists"
+  # A third-party source that is out of reach is no reason to stop: the installation will tell.
+  logged apt-update timeout 300 apt-get "${apt_options[@]}" update || true
+  apt_updated=yes
+}
+
+# install_packages WHY PACKAGE...
+install_packages() {
+  local why=$1
+  shift
+  command -v apt-get >/dev/null || die "$why: missing, and this is neither Debian nor Ubuntu; install $* by hand"
+  is_root || die "$why: missing; run this once as root, or: sudo apt-get install $*"
+  apt_update
+  say "installing $why: $*"
+  DEBIAN_FRONTEND=noninteractive logged apt-install timeout 900 \
+    apt-get "${apt_options[@]}" --no-install-recommends install "$@" ||
+    die "$why: apt-get could not install $*; its output is in docker/.cache/apt-install.log"
+}
+
+# The Debian mirror that this machine uses itself, for a closed network has its own.
+debian_mirror() {
+  local mirror=${DEBIAN_MIRROR-}
+  if [[ -z $mirror ]] && command -v apt-get >/dev/null; then
+    # shellcheck disable=SC2016 # apt-get fills these in
+    mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+      awk '$1 == "Debian" && $2 == "Debian" { print $3; exit }') || true
+  fi
+  mirror=${mirror:-http://deb.debian.org/debian}
+  printf '%s\n' "${mirror%/}"
+}
+
+# docker compose with the images that were chosen; the operator's .env counts as it does without us.
+compose() {
+  local files=()
+  [[ ! -e $root_dir/.env ]] || files+=(--env-file "$root_dir/.env")
+  [[ ! -e $cache_dir/images.env ]] || files+=(--env-file "$cache_dir/images.env")
+  docker compose --project-directory "$root_dir" "${files[@]}" "$@"
+}

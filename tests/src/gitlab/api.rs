@@ -1,0 +1,248 @@
+//! One request in, one answer out, in the order in which GitLab decides: limits, address, token, scope, project, job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use wiremock::{Respond, ResponseTemplate};
+
+use super::answer::Answer;
+use super::facts;
+use super::fault::{Fault, On};
+use super::job::elapsed;
+use super::request::{Request, Violation};
+use super::state::{Shared, State};
+use super::token::{Grant, Scope, TokenId};
+
+/// Query parameters in which GitLab, and OAuth clients, would take a token.
+const TOKEN_PARAMETERS: [&str; 3] = ["private_token", "access_token", "job_token"];
+
+/// What wiremock calls for every request.
+pub(super) struct Api(pub(super) Arc<Shared>);
+
+impl Respond for Api {
+    fn respond(&self, request: &wiremock::Request) -> ResponseTemplate {
+        let now = Timestamp::now();
+        let mut state = self.0.lock();
+        let mut visit = Visit::of(request, &state);
+        let answer = visit.answer(&mut state, now);
+        state.log.push(Request {
+            at: now,
+            method: request.method.to_string(),
+            path: request.url.path().to_owned(),
+            job: visit.job,
+            token: visit.token,
+            status: answer.status(),
+            violations: visit.violations,
+        });
+        // The bytes of a large trace are copied without holding everybody else up.
+        drop(state);
+        answer.into()
+    }
+}
+
+/// An address of the API, its parts as they were sent.
+enum Endpoint {
+    Project,
+    Facts,
+    Trace,
+    Unknown,
+}
+
+/// One request on its way to an answer.
+struct Visit {
+    endpoint: Endpoint,
+    is_read: bool,
+    /// The project's id or path, and the job's id, as they stand in the address.
+    project: String,
+    job_id: String,
+    presented: Option<String>,
+    token_in_query: bool,
+    /// What a `Retry-After` counts for: the job, or else the address.
+    limited_as: String,
+    job: Option<(u64, u64)>,
+    token: Option<TokenId>,
+    violations: Vec<Violation>,
+}
+
+impl Visit {
+    fn of(request: &wiremock::Request, state: &State) -> Self {
+        let path = request.url.path();
+        let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let (endpoint, project, job_id) = match segments[..] {
+            ["api", "v4", "projects", project] => (Endpoint::Project, project, ""),
+            ["api", "v4", "projects", project, "jobs", job] => (Endpoint::Facts, project, job),
+            ["api", "v4", "projects", project, "jobs", job, "trace"] => {
+                (Endpoint::Trace, project, job)
+            }
+            _ => (Endpoint::Unknown, "", ""),
+        };
+        let project = project.replace("%2F", "/").replace("%2f", "/");
+        let job = state
+            .project(&project)
+            .map(|project| project.id)
+            .zip(job_id.parse().ok());
+        let job = job.filter(|key| state.jobs.contains_key(key));
+        let token_in_query = request.url.query_pairs().any(|(name, value)| {
+            TOKEN_PARAMETERS.contains(&&*name)
+                || value.starts_with("glpat-")
+                || state
+                    .grants
+                    .iter()
+                    .any(|grant| grant.token.value() == value)
+        });
+        let mut violations = Vec::new();
+        if token_in_query {
+            violations.push(Violation::TokenInQuery);
+        }
+        let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
+        if matches!(endpoint, Endpoint::Unknown) || !is_read {
+            violations.push(Violation::UnknownEndpoint);
+        }
+        if request.headers.contains_key("range") {
+            violations.push(Violation::Range);
+        }
+        Self {
+            endpoint,
+            is_read,
+            project,
+            job_id: job_id.to_owned(),
+            presented: presented_token(request),
+            token_in_query,
+            limited_as: job.map_or(path.to_owned(), |(project, job)| format!("{project}/{job}")),
+            job,
+            token: None,
+            violations,
+        }
+    }
+
+    fn answer(&mut self, state: &mut State, now: Timestamp) -> Answer {
+        if let Some(until) = state
+            .refused_until
+            .get(&self.limited_as)
+            .filter(|until| now < **until)
+        {
+            self.violations.push(Violation::BeforeRetryAfter);
+            return Answer::rate_limited(elapsed(now, *until).as_secs() + 1, now);
+        }
+        match self.take_fault(state) {
+            Some(fault) => self.faulty_answer(fault, state, now),
+            None => self.true_answer(state, now),
+        }
+    }
+
+    fn take_fault(&self, state: &mut State) -> Option<Fault> {
+        let on = match self.endpoint {
+            Endpoint::Facts => On::Facts,
+            Endpoint::Trace => On::Trace,
+            Endpoint::Project | Endpoint::Unknown => On::Any,
+        };
+        let job = self.job.and_then(|key| state.jobs.get_mut(&key));
+        job.and_then(|job| job.faults.take(on))
+            .or_else(|| state.faults.take(on))
+    }
+
+    fn faulty_answer(&mut self, fault: Fault, state: &mut State, now: Timestamp) -> Answer {
+        match fault {
+            Fault::RateLimited(seconds) => {
+                let until = now + Duration::from_secs(seconds);
+                state.refused_until.insert(self.limited_as.clone(), until);
+                Answer::rate_limited(seconds, now)
+            }
+            Fault::Unavailable(status) => Answer::proxy_page(status),
+            Fault::LoginPage => Answer::login_page(),
+            Fault::Redirect(to) => Answer::redirect(&to),
+            Fault::Forbidden => Answer::json(403, &json!({"message": "403 Forbidden"})),
+            Fault::NotFound => not_found(),
+            Fault::Delay(delay) => self.true_answer(state, now).later(delay),
+        }
+    }
+
+    fn true_answer(&mut self, state: &mut State, now: Timestamp) -> Answer {
+        if matches!(self.endpoint, Endpoint::Unknown) {
+            return Answer::json(404, &json!({"error": "404 Not Found"}));
+        }
+        if !self.is_read {
+            return Answer::json(405, &json!({"error": "405 Not Allowed"}))
+                .header("Allow", "GET, HEAD");
+        }
+        match self.authorise(state) {
+            Ok(projects) => self.resource(&projects, state, now),
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// The projects that the token's owner may see.
+    fn authorise(&mut self, state: &State) -> Result<Vec<u64>, Answer> {
+        let presented = self.presented.as_deref().filter(|_| !self.token_in_query);
+        let is_presented = |grant: &&Grant| Some(grant.token.value()) == presented;
+        let Some(grant) = state.grants.iter().find(is_presented) else {
+            return Err(Answer::json(401, &json!({"message": "401 Unauthorized"})));
+        };
+        match grant.scope {
+            Scope::Expired => {
+                return Err(invalid_token(
+                    "Token is expired. You can either do re-authorization or token refresh.",
+                ));
+            }
+            Scope::Revoked => {
+                return Err(invalid_token(
+                    "Token was revoked. You have to re-authorize from the user.",
+                ));
+            }
+            Scope::ReadRepository => return Err(insufficient_scope()),
+            Scope::ReadApi | Scope::Api => {}
+        }
+        self.token = Some(grant.token.id());
+        Ok(grant.projects.clone())
+    }
+
+    fn resource(&self, visible: &[u64], state: &mut State, now: Timestamp) -> Answer {
+        let url = state.url.clone();
+        let project = state
+            .project(&self.project)
+            .filter(|project| visible.contains(&project.id));
+        let Some(project) = project.cloned() else {
+            return Answer::json(404, &json!({"message": "404 Project Not Found"}));
+        };
+        if matches!(self.endpoint, Endpoint::Project) {
+            return Answer::json(200, &facts::project(&project, &url));
+        }
+        if self.job_id.parse::<u64>().is_err() {
+            return Answer::json(400, &json!({"error": "job_id is invalid"}));
+        }
+        let Some(job) = state.job(project.id, &self.job_id) else {
+            return not_found();
+        };
+        if matches!(self.endpoint, Endpoint::Facts) {
+            return Answer::json(200, &facts::job(job, &project, &url, now));
+        }
+        Answer::trace(job.id, job.trace(now))
+    }
+}
+
+/// The token in one of the two headers in which GitLab takes a personal, project or group access token.
+fn presented_token(request: &wiremock::Request) -> Option<String> {
+    let header = |name| request.headers.get(name)?.to_str().ok();
+    let bearer = || header("authorization")?.strip_prefix("Bearer ");
+    header("private-token").or_else(bearer).map(str::to_owned)
+}
+
+fn not_found() -> Answer {
+    Answer::json(404, &json!({"message": "404 Not found"}))
+}
+
+fn invalid_token(description: &str) -> Answer {
+    let body: Value = json!({"error": "invalid_token", "error_description": description});
+    Answer::json(401, &body)
+}
+
+fn insufficient_scope() -> Answer {
+    let body = json!({
+        "error": "insufficient_scope",
+        "error_description": "The request requires higher privileges than provided by the access token.",
+        "scope": "api read_api",
+    });
+    Answer::json(403, &body)
+}

@@ -1,0 +1,62 @@
+//! Faults on command: what GitLab, or what stands in front of it, answers instead.
+
+use std::time::Duration;
+
+/// One kind of trouble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// 429 with `Retry-After` in seconds. Whatever asks for the same job earlier is refused again, and is a violation.
+    RateLimited(u64),
+    /// This status (a 5xx) with the page of a proxy.
+    Unavailable(u16),
+    /// 200 and a login page, as a proxy answers that lost the session.
+    LoginPage,
+    /// 302 to this address.
+    Redirect(String),
+    /// 403, as for a debug trace that only a Developer may read.
+    Forbidden,
+    /// 404 «Not found».
+    NotFound,
+    /// The true answer, but this much later.
+    Delay(Duration),
+}
+
+/// Which answers a fault hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// `GET /projects/:id/jobs/:job_id`.
+    Facts,
+    /// `GET /projects/:id/jobs/:job_id/trace`.
+    Trace,
+    /// Every answer.
+    Any,
+}
+
+/// For a fault that stays until `clear_faults`.
+pub const ALWAYS: usize = usize::MAX;
+
+/// The faults still to come, in the order in which they were planned.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<(On, Fault, usize)>);
+
+impl Faults {
+    pub(super) fn plan(&mut self, on: On, fault: Fault, times: usize) {
+        self.0.push((on, fault, times));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The fault for a request of this kind, used up by it.
+    pub(super) fn take(&mut self, on: On) -> Option<Fault> {
+        let (_, fault, left) = self
+            .0
+            .iter_mut()
+            .find(|(hits, _, left)| (*hits == On::Any || *hits == on) && *left > 0)?;
+        if *left != ALWAYS {
+            *left -= 1;
+        }
+        Some(fault.clone())
+    }
+}

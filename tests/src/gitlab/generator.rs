@@ -1,0 +1,339 @@
+//! Writes traces as a GitLab Runner 19.4 would, and knows what a person sees of each line. It shares nothing with the
+//! project's own parser: what it expects, it expects because it wrote it. Entries are made one at a time, so that the
+//! expectations of a huge job cost no memory.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use super::entry::{Entry, HEAD, TAIL, head, tail};
+use super::job::Status;
+
+/// Time between two lines; a job of 2,000 lines writes for a second and a half.
+const STEP_US: i64 = 750;
+/// A section of the script's own opens with the 40th of every 200 lines and ends right before the 121st.
+const SECTION_EVERY: u64 = 200;
+const SECTION_FIRST: u64 = 40;
+const SECTION_LAST: u64 = 120;
+const SECTION_END: u64 = SECTION_LAST + 1;
+
+const WORDS: [&str; 16] = [
+    "compiling",
+    "naïve",
+    "Łódź",
+    "日本語",
+    "🦀",
+    "Ωmega",
+    "\"quoted\"",
+    "C:\\temp\\x",
+    "<b>bold</b>",
+    "50%",
+    "{\"json\":true}",
+    "a\ttab",
+    "👩‍💻",
+    "straße",
+    "&amp;",
+    "[MASKED]",
+];
+
+/// Which of the job's two streams a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// `O` in the runner's header.
+    Stdout,
+    /// `E` in the runner's header.
+    Stderr,
+}
+
+/// One line as a person sees it, and what the trace says about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectedLine {
+    /// The number GitLab's job page gives it, counted from the start of the trace, from 1.
+    pub number: u64,
+    /// The text, escapes gone.
+    pub text: String,
+    /// `None` in a trace without the runner's headers.
+    pub stream: Option<Stream>,
+    /// The section it belongs to, as the marker names it; `None` outside of any.
+    pub section: Option<String>,
+    /// When the line was written; `None` in a trace without the runner's headers.
+    pub timestamp_ns: Option<i64>,
+}
+
+/// A generated trace: everything that decides its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Script {
+    pub(super) job_id: u64,
+    /// Lines of the script; those of the runner come on top.
+    pub(super) lines: u64,
+    /// With the runner's headers (`FF_TIMESTAMPS`), its default.
+    pub(super) timestamps: bool,
+    pub(super) started_at: Timestamp,
+}
+
+impl Script {
+    /// How long the job takes at least, judged by the times in its trace.
+    pub(super) fn duration(lines: u64) -> std::time::Duration {
+        let step = STEP_US.unsigned_abs();
+        std::time::Duration::from_micros(lines.saturating_add(40).saturating_mul(step))
+    }
+
+    /// The bytes up to the end of the script, without what depends on how the job ends.
+    pub(super) fn body(&self) -> Vec<u8> {
+        self.render(0..HEAD + self.lines, None)
+    }
+
+    /// The bytes after the script. A cancelled job has none: its trace just stops.
+    pub(super) fn tail(&self, outcome: Status) -> Vec<u8> {
+        let first = HEAD + self.lines;
+        self.render(first..self.entries(outcome), Some(outcome))
+    }
+
+    /// Every line that a person sees, in order.
+    pub(super) fn expected(
+        self,
+        outcome: Status,
+    ) -> impl Iterator<Item = ExpectedLine> + Send + use<> {
+        let mut number = 0;
+        (0..self.entries(outcome)).filter_map(move |index| {
+            let entry = self.entry(index, Some(outcome));
+            let text = entry.text?;
+            number += 1;
+            let stream = if entry.writer.ends_with('E') {
+                Stream::Stderr
+            } else {
+                Stream::Stdout
+            };
+            Some(ExpectedLine {
+                number,
+                text,
+                stream: self.timestamps.then_some(stream),
+                section: entry.section,
+                timestamp_ns: self.timestamps.then(|| self.microsecond(index) * 1_000),
+            })
+        })
+    }
+
+    fn entries(&self, outcome: Status) -> u64 {
+        match outcome {
+            Status::Success | Status::Failed => HEAD + self.lines + TAIL,
+            _ => HEAD + self.lines,
+        }
+    }
+
+    fn render(&self, entries: std::ops::Range<u64>, outcome: Option<Status>) -> Vec<u8> {
+        let mut out = String::new();
+        for index in entries {
+            let entry = self.entry(index, outcome);
+            let time = self.time(index);
+            if entry.blank_before {
+                self.header(&mut out, time, entry.writer, ' ');
+                out.push('\n');
+            }
+            let last = entry.writes.len().saturating_sub(1);
+            for (position, write) in entry.writes.iter().enumerate() {
+                if position == 0 || self.timestamps {
+                    let flag = if position == 0 { ' ' } else { '+' };
+                    self.header(&mut out, time, entry.writer, flag);
+                }
+                out.push_str(write);
+                if position == last || self.timestamps {
+                    out.push('\n');
+                }
+            }
+        }
+        out.into_bytes()
+    }
+
+    fn header(&self, out: &mut String, time: Timestamp, writer: &str, flag: char) {
+        if self.timestamps {
+            write!(out, "{time:.6} {writer}{flag}").expect("writing to a string cannot fail");
+        }
+    }
+
+    /// All writes of one logical line have one time: the documents leave open which of them would count.
+    fn microsecond(&self, index: u64) -> i64 {
+        let index = i64::try_from(index).expect("nobody writes that many lines");
+        let jitter = i64::from(mix(self.job_id, index.unsigned_abs())[0]);
+        self.started_at.as_microsecond() + index * STEP_US + jitter
+    }
+
+    fn time(&self, index: u64) -> Timestamp {
+        Timestamp::from_microsecond(self.microsecond(index)).expect("a job runs in our time")
+    }
+
+    fn entry(&self, index: u64, outcome: Option<Status>) -> Entry {
+        let seconds = self.microsecond(index).div_euclid(1_000_000);
+        if let Some(entry) = usize::try_from(index).ok().and_then(|i| head(i, seconds)) {
+            return entry;
+        }
+        let number = index - HEAD + 1;
+        match number.checked_sub(self.lines + 1) {
+            None => self.script_line(number, seconds),
+            Some(position) => tail(position, seconds, outcome),
+        }
+    }
+
+    /// Line `number` of the script: unique, and of a kind that its number decides.
+    fn script_line(&self, number: u64, seconds: i64) -> Entry {
+        let place = number % SECTION_EVERY;
+        let block = number / SECTION_EVERY;
+        // A section that the last line would leave open is not opened.
+        let has_section = block * SECTION_EVERY + SECTION_LAST < self.lines;
+        let section = match place {
+            SECTION_FIRST..=SECTION_LAST if has_section => format!("suite_{block}"),
+            _ => "step_script".to_owned(),
+        };
+        let label = format!("line {number:06} of job {}", self.job_id);
+        let [_, a, b, c] = mix(self.job_id, number).map(|byte| WORDS[usize::from(byte % 16)]);
+        let text = format!("{label} {a} {b} {c}");
+        let line = |writes: Vec<String>| Entry {
+            writer: "01O",
+            writes,
+            blank_before: number.is_multiple_of(50),
+            text: Some(text.clone()),
+            section: Some(section.clone()),
+        };
+        let start =
+            format!("\x1b[0Ksection_start:{seconds}:suite_{block}[collapsed=true]\r\x1b[0K{text}");
+        let end = format!("\x1b[0Ksection_end:{seconds}:suite_{block}\r\x1b[0K{text}");
+        match (place, number % 10) {
+            (SECTION_FIRST, _) if has_section => line(vec![start]),
+            (SECTION_END, _) if has_section => line(vec![end]),
+            (_, 1) => line(vec![format!(
+                "\x1b[1;32m{label}\x1b[0m {a} \x1b[31m{b}\x1b[0;m {c}"
+            )]),
+            (_, 2) => line(vec![format!(
+                "\x1b[38;5;208m{label}\x1b[m \x1b[K{a} {b} \x1b[48;2;1;2;3m{c}\x1b[0m"
+            )]),
+            (_, 3) => Entry {
+                writer: "01E",
+                ..line(vec![text.clone()])
+            },
+            (_, 4) => line(vec![
+                format!("{label} 10%\r"),
+                format!("{label} 55%\r"),
+                text.clone(),
+            ]),
+            (_, 5) => line(vec![format!("{text}\r")]),
+            (_, 6) => line(vec![format!(
+                "\x1b]8;;https://example.com/{number}\x1b\\{label}\x1b]8;;\x1b\\ {a} {b} {c}"
+            )]),
+            (_, 7) => Entry {
+                writer: "01E",
+                ..line(vec![format!("\x1b[31;1m{text}\x1b[0;m")])
+            },
+            _ => line(vec![text.clone()]),
+        }
+    }
+}
+
+/// Four bytes that look random and depend on the job and the line alone (the finaliser of `SplitMix64`).
+fn mix(job_id: u64, number: u64) -> [u8; 4] {
+    let mut z = (job_id << 32 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let bytes = (z ^ (z >> 31)).to_le_bytes();
+    [bytes[0], bytes[1], bytes[2], bytes[3]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(lines: u64, timestamps: bool) -> Script {
+        Script {
+            job_id: 4711,
+            lines,
+            timestamps,
+            started_at: "2026-11-24T10:00:00Z".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_bytes_look_like_a_runners() {
+        let text = String::from_utf8(script(3, true).body()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[0].starts_with("2026-11-24T10:00:00.000"),
+            "{}",
+            lines[0]
+        );
+        assert!(
+            lines[0].ends_with("Z 00O \x1b[0KRunning with gitlab-runner 19.4.0 (d79f3e7b)\x1b[0;m")
+        );
+        assert!(lines[2].ends_with("Z 00O section_start:1795514400:prepare_executor\r\x1b[0K"));
+        assert!(
+            lines[3].ends_with(
+                "Z 00O+\x1b[0K\x1b[36;1mPreparing the \"shell\" executor\x1b[0;m\x1b[0;m"
+            )
+        );
+        assert_eq!(&lines[2][..27], &lines[3][..27]);
+        let tail = String::from_utf8(script(3, true).tail(Status::Failed)).unwrap();
+        assert!(
+            tail.ends_with(" 00O \x1b[31;1mERROR: Job failed: exit code 1\x1b[0;m\n"),
+            "{tail}"
+        );
+        assert_eq!(script(3, true).tail(Status::Canceled), b"");
+    }
+
+    #[test]
+    fn every_expected_text_is_in_the_plain_bytes_in_order_and_unique() {
+        let script = script(1_000, false);
+        let plain =
+            String::from_utf8([script.body(), script.tail(Status::Success)].concat()).unwrap();
+        let expected: Vec<ExpectedLine> = script.expected(Status::Success).collect();
+        assert_eq!(expected.len(), 1_000 + 13);
+        let bare = without_escapes(&plain);
+        let mut from = 0;
+        for line in &expected {
+            let found = bare[from..].find(&line.text);
+            from += found.unwrap_or_else(|| panic!("{line:?}")) + line.text.len();
+        }
+        let mut texts: Vec<&str> = expected.iter().map(|line| line.text.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), expected.len());
+    }
+
+    #[test]
+    fn times_rise_and_numbers_have_no_gap() {
+        let expected: Vec<ExpectedLine> = script(500, true).expected(Status::Success).collect();
+        for (before, line) in expected.iter().zip(&expected[1..]) {
+            assert!(before.timestamp_ns < line.timestamp_ns, "{line:?}");
+            assert_eq!(before.number + 1, line.number);
+        }
+        let sections = |name: &str| {
+            expected
+                .iter()
+                .filter(|line| line.section.as_deref() == Some(name))
+                .count()
+        };
+        assert_eq!(sections("suite_0"), 81);
+        assert_eq!(sections("suite_1"), 81);
+        assert!(
+            expected
+                .iter()
+                .any(|line| line.stream == Some(Stream::Stderr))
+        );
+        assert_eq!(expected.last().unwrap().text, "Job succeeded");
+        assert_eq!(expected.last().unwrap().section, None);
+    }
+
+    /// Takes off only what this generator writes.
+    fn without_escapes(text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('\x1b') {
+            out.push_str(before);
+            rest = if after.starts_with(']') {
+                after.split_once("\x1b\\").unwrap().1
+            } else if let Some(colour) = after.strip_prefix('[') {
+                colour.split_once(['m', 'K']).unwrap().1
+            } else {
+                after
+            };
+        }
+        out + rest
+    }
+}
