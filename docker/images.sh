@@ -21,6 +21,7 @@ has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 pull() {
   local log=$cache_dir/pull.log pid deadline=$((SECONDS + registry_patience))
   grep -qsxF "$1" "$silent" && return 1
+  : >"$log"
   timeout 1800 docker pull "$1" >"$log" 2>&1 </dev/null &
   pid=$!
   until grep -q 'Pulling from' "$log"; do

@@ -90,6 +90,8 @@ build_image() {
   say "building the image of the programs (${programs/ready/from ready-made binaries}; log: docker/.cache/image.log)"
   logged image timeout 3600 env DOCKER_BUILDKIT=1 docker/compose.sh "${files[@]}" --progress plain build ||
     die "the image could not be built; docker/.cache/image.log says why"
+  # The one that it replaces would stay for ever, without a name.
+  docker image prune -f --filter label=org.opencontainers.image.title=joblogs >/dev/null
 }
 
 # --- start
@@ -100,14 +102,15 @@ explain() {
   for service in passwords rabbitmq elasticsearch initmq setup listener consumer kibana; do
     id=$(ours ps -aq "$service" 2>/dev/null | head -n 1)
     [[ $id ]] || continue
-    state=$(docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{if .State.Health}}{{.State.Health.Status}}{{end}}' "$id")
+    state=$(docker inspect -f '{{if .State.Health}}{{.State.Status}}, {{.State.Health.Status}}{{else}}{{.State.Status}} with {{.State.ExitCode}}{{end}}' "$id")
     case $state in
-      "exited 0 "* | "running 0 healthy" | "created "*) continue ;;
+      "exited with 0" | "running, healthy" | created*) continue ;;
     esac
     docker logs --tail 5 "$id" >&2 || true
     die "$service did not come up ($state); above are its last lines, 'make logs' has all"
   done
-  die "not everything came up; 'make logs' says why"
+  tail -n 3 "$cache_dir/up.log" >&2
+  die "not everything came up; docker/.cache/up.log says why"
 }
 
 start() {
@@ -121,8 +124,8 @@ start() {
   fi
   say "starting: $services"
   # shellcheck disable=SC2086 # the services are words
-  logged up timeout 600 docker/compose.sh "${files[@]}" --progress plain up -d --wait --wait-timeout 420 \
-    --remove-orphans "${recreate[@]}" $services || explain
+  timeout 600 docker/compose.sh "${files[@]}" --progress plain up -d --wait --wait-timeout 420 \
+    --remove-orphans "${recreate[@]}" $services >"$cache_dir/up.log" 2>&1 </dev/null || explain
 }
 
 describe() {

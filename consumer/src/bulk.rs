@@ -1,0 +1,140 @@
+//! Bulk bodies: filled and compressed as they grow, so that memory stays flat.
+//!
+//! Only the compressed bytes are kept. When some items must be sent again, the body is inflated
+//! once more and those items are copied out of it.
+
+use std::io::{self, BufRead, BufReader, Write};
+
+use bytes::Bytes;
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+
+/// A body is full at this many bytes before compression.
+const LARGEST: usize = 8 * 1024 * 1024;
+/// And at this many documents.
+const MOST: usize = 5_000;
+
+/// A body that is being filled.
+pub struct BulkBuilder {
+    gzip: GzEncoder<Vec<u8>>,
+    bytes: usize,
+    documents: usize,
+}
+
+/// A full body, ready to be sent as often as it takes.
+#[derive(Debug, Clone)]
+pub struct BulkBody {
+    /// The compressed NDJSON.
+    pub gzip: Bytes,
+    /// How many documents are in it.
+    pub documents: usize,
+}
+
+impl Default for BulkBuilder {
+    fn default() -> Self {
+        Self {
+            gzip: GzEncoder::new(Vec::new(), Compression::fast()),
+            bytes: 0,
+            documents: 0,
+        }
+    }
+}
+
+impl BulkBuilder {
+    /// Adds one document: its action line and its source line.
+    pub fn add(&mut self, two_lines: &[u8]) {
+        self.gzip
+            .write_all(two_lines)
+            .expect("writing into memory does not fail");
+        self.bytes += two_lines.len();
+        self.documents += 1;
+    }
+
+    /// Whether it must be sent before more is added.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= LARGEST || self.documents >= MOST
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.documents == 0
+    }
+
+    /// The finished body; the builder begins anew.
+    pub fn take(&mut self) -> BulkBody {
+        let full = std::mem::take(self);
+        BulkBody {
+            gzip: full
+                .gzip
+                .finish()
+                .expect("writing into memory does not fail")
+                .into(),
+            documents: full.documents,
+        }
+    }
+}
+
+impl BulkBody {
+    /// The documents at these positions (ascending), each with its action and source line.
+    pub fn documents_at(&self, positions: &[usize]) -> io::Result<Vec<Vec<u8>>> {
+        let mut lines = BufReader::new(GzDecoder::new(&self.gzip[..]));
+        let mut wanted = positions.iter().copied().peekable();
+        let mut found = Vec::with_capacity(positions.len());
+        let mut document = Vec::new();
+        for position in 0..self.documents {
+            if wanted.peek().is_none() {
+                break;
+            }
+            document.clear();
+            lines.read_until(b'\n', &mut document)?;
+            lines.read_until(b'\n', &mut document)?;
+            if wanted.next_if_eq(&position).is_some() {
+                found.push(document.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// A body of the documents at these positions alone.
+    pub fn only(&self, positions: &[usize]) -> io::Result<Self> {
+        let mut builder = BulkBuilder::default();
+        for document in self.documents_at(positions)? {
+            builder.add(&document);
+        }
+        Ok(builder.take())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_to_send_again_are_copied_out_of_the_body() {
+        let mut builder = BulkBuilder::default();
+        for number in 0..100 {
+            builder.add(format!("action {number}\nsource {number}\n").as_bytes());
+        }
+        let body = builder.take();
+        assert!(builder.is_empty());
+        let again = body.only(&[0, 41, 99]).unwrap();
+        assert_eq!(again.documents, 3);
+        let documents = again.documents_at(&[0, 1, 2]).unwrap().concat();
+        assert_eq!(
+            String::from_utf8(documents).unwrap(),
+            "action 0\nsource 0\naction 41\nsource 41\naction 99\nsource 99\n"
+        );
+    }
+
+    #[test]
+    fn a_body_is_full_by_documents_or_by_bytes() {
+        let mut builder = BulkBuilder::default();
+        for _ in 0..MOST {
+            assert!(!builder.is_full());
+            builder.add(b"{}\n{}\n");
+        }
+        assert!(builder.is_full());
+        let mut builder = BulkBuilder::default();
+        builder.add(&vec![b'x'; LARGEST]);
+        assert!(builder.is_full());
+    }
+}

@@ -1,0 +1,163 @@
+//! The GitLab API: a job's facts and its trace, as a stream.
+//!
+//! INVARIANT: the token goes only to the configured origin, in the header `PRIVATE-TOKEN`, and
+//! redirects are never followed (reqwest would carry that header to another host).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use notice::{Instance, JobId, ProjectId};
+use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::job::Job;
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// For a whole answer with a job's facts.
+const FACTS: Duration = Duration::from_secs(30);
+/// Between two pieces of a trace: Rails may take a minute before the first byte of a large one.
+const SILENCE: Duration = Duration::from_secs(90);
+/// A job's facts have a few KiB.
+const LARGEST_FACTS: u64 = 1 << 20;
+
+/// Why GitLab did not give what was asked for, named by what the caller can do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GitlabError {
+    /// 401 or 403: the token is wrong, expired, or has too small a scope. Final.
+    #[error("GitLab refused the token ({0})")]
+    TokenRefused(u16),
+    /// 404: no such job, or not visible with this token. Final.
+    #[error("GitLab knows no such job, or the token can't see it")]
+    NotFound,
+    /// 429: not before this long.
+    #[error("GitLab limits the rate; not before {0:?}")]
+    RateLimited(Duration),
+    /// 5xx, a reset, a time-out, or an answer that is none of the API's: try again.
+    #[error("GitLab gave no usable answer: {0}")]
+    Unavailable(String),
+}
+
+/// A client of one instance; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Gitlab {
+    instance: Instance,
+    http: Client,
+}
+
+impl Gitlab {
+    /// A client of this instance.
+    pub fn new(instance: Instance) -> reqwest::Result<Self> {
+        let http = Client::builder()
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            .user_agent(concat!("joblogs/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { instance, http })
+    }
+
+    /// `GET /projects/:id/jobs/:job_id`.
+    pub async fn job(
+        &self,
+        project: ProjectId,
+        job: JobId,
+        token: &SecretString,
+    ) -> Result<Job, GitlabError> {
+        let request = async {
+            let answer = self.get(self.instance.job_url(project, job), token).await?;
+            if answer
+                .content_length()
+                .is_some_and(|length| length > LARGEST_FACTS)
+            {
+                return Err(GitlabError::Unavailable(
+                    "the job's facts are too large".into(),
+                ));
+            }
+            let bytes = answer.bytes().await.map_err(unavailable)?;
+            Job::parse(&bytes)
+                .map_err(|_| GitlabError::Unavailable("the answer is not a job's facts".into()))
+        };
+        tokio::time::timeout(FACTS, request)
+            .await
+            .unwrap_or_else(|_| {
+                Err(GitlabError::Unavailable(format!(
+                    "no answer within {FACTS:?}"
+                )))
+            })
+    }
+
+    /// `GET /projects/:id/jobs/:job_id/trace`, to be read as a stream. An answer that is not
+    /// plain text (a login page, JSON of an error) is refused: it is no trace.
+    pub async fn trace(
+        &self,
+        project: ProjectId,
+        job: JobId,
+        token: &SecretString,
+    ) -> Result<Response, GitlabError> {
+        let answer = self
+            .get(self.instance.trace_url(project, job), token)
+            .await?;
+        let kind = answer
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        if !kind.starts_with("text/plain") {
+            return Err(GitlabError::Unavailable(
+                "the answer is no trace but a page".into(),
+            ));
+        }
+        Ok(answer)
+    }
+
+    async fn get(&self, url: url::Url, token: &SecretString) -> Result<Response, GitlabError> {
+        let answer = self
+            .http
+            .get(url)
+            .header("PRIVATE-TOKEN", token.expose_secret())
+            .send()
+            .await
+            .map_err(unavailable)?;
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                Err(GitlabError::TokenRefused(status.as_u16()))
+            }
+            StatusCode::NOT_FOUND => Err(GitlabError::NotFound),
+            StatusCode::TOO_MANY_REQUESTS => Err(GitlabError::RateLimited(retry_after(&answer))),
+            status => Err(GitlabError::Unavailable(format!(
+                "status {}",
+                status.as_u16()
+            ))),
+        }
+    }
+}
+
+/// `Retry-After` in seconds, or `RateLimit-Reset` (seconds since the epoch), or a minute.
+fn retry_after(answer: &Response) -> Duration {
+    let number = |name: &str| -> Option<i64> {
+        answer
+            .headers()
+            .get(name)?
+            .to_str()
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    let until_reset = number("ratelimit-reset").map(|at| at - Timestamp::now().as_second());
+    let seconds = number("retry-after").into_iter().chain(until_reset).max();
+    Duration::from_secs(seconds.unwrap_or(60).clamp(1, 3600).unsigned_abs())
+}
+
+/// reqwest's error without its URL: ours hold no secret, but they are long.
+fn unavailable(error: reqwest::Error) -> GitlabError {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    GitlabError::Unavailable(text)
+}

@@ -1,0 +1,114 @@
+//! What becomes of an answer of Elasticsearch: one table for requests, one for items.
+//!
+//! Source: Elasticsearch's bulk reference and its error classes.
+
+/// What to do after a whole bulk request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestOutcome {
+    /// Read the items.
+    Items,
+    /// Send the whole body again later.
+    Again,
+    /// The body is too large: halve it.
+    Halve,
+    /// The credentials are refused: nobody's work can go on.
+    Refused,
+    /// Our fault: the job becomes a dead letter.
+    Broken,
+}
+
+/// What to do with one item of a bulk answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ItemOutcome {
+    /// It is there now.
+    Created,
+    /// It was there before: the same job ingested again.
+    Duplicate,
+    /// Send it again, alone.
+    Again,
+    /// This line will never be taken: it goes to the rejected index with the reason.
+    Rejected,
+}
+
+/// By the HTTP status of the request.
+pub fn of_request(status: u16) -> RequestOutcome {
+    match status {
+        200 => RequestOutcome::Items,
+        413 => RequestOutcome::Halve,
+        401 | 403 => RequestOutcome::Refused,
+        408 | 429 | 500 | 502..=599 => RequestOutcome::Again,
+        _ => RequestOutcome::Broken,
+    }
+}
+
+/// By the item's status and `error.type`.
+pub fn of_item(status: u16, error_type: &str) -> ItemOutcome {
+    match (status, error_type) {
+        (200 | 201, _) => ItemOutcome::Created,
+        (409, _) => ItemOutcome::Duplicate,
+        (429 | 500..=599, _)
+        // What the surroundings cause and an operator mends: a block, a missing index where
+        // auto-creation is off, the limit of shards.
+        | (403, "cluster_block_exception")
+        | (404, "index_not_found_exception")
+        | (400, "validation_exception") => ItemOutcome::Again,
+        _ => ItemOutcome::Rejected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_go_by_their_status() {
+        for (status, outcome) in [
+            (200, RequestOutcome::Items),
+            (400, RequestOutcome::Broken),
+            (401, RequestOutcome::Refused),
+            (403, RequestOutcome::Refused),
+            (408, RequestOutcome::Again),
+            (413, RequestOutcome::Halve),
+            (429, RequestOutcome::Again),
+            (500, RequestOutcome::Again),
+            (501, RequestOutcome::Broken),
+            (502, RequestOutcome::Again),
+            (503, RequestOutcome::Again),
+            (504, RequestOutcome::Again),
+        ] {
+            assert_eq!(of_request(status), outcome, "{status}");
+        }
+    }
+
+    #[test]
+    fn items_go_by_status_and_type() {
+        for (status, error_type, outcome) in [
+            (201, "", ItemOutcome::Created),
+            (
+                409,
+                "version_conflict_engine_exception",
+                ItemOutcome::Duplicate,
+            ),
+            (429, "es_rejected_execution_exception", ItemOutcome::Again),
+            (429, "cluster_block_exception", ItemOutcome::Again),
+            (503, "unavailable_shards_exception", ItemOutcome::Again),
+            (403, "cluster_block_exception", ItemOutcome::Again),
+            (403, "security_exception", ItemOutcome::Rejected),
+            (404, "index_not_found_exception", ItemOutcome::Again),
+            (400, "validation_exception", ItemOutcome::Again),
+            (400, "document_parsing_exception", ItemOutcome::Rejected),
+            (400, "mapper_parsing_exception", ItemOutcome::Rejected),
+            (
+                400,
+                "strict_dynamic_mapping_exception",
+                ItemOutcome::Rejected,
+            ),
+        ] {
+            assert_eq!(
+                of_item(status, error_type),
+                outcome,
+                "{status} {error_type}"
+            );
+        }
+    }
+}
