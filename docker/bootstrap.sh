@@ -16,14 +16,22 @@ explain_silent_engine() {
 
 # A pid file that outlived its process keeps the engine from starting once the number is taken again.
 drop_stale_pid_files() {
-  local file
-  for file in /run/docker.pid /run/docker/containerd/containerd.pid; do
-    [[ -f $file ]] || continue
-    case $(cat "/proc/$(<"$file")/comm" 2>/dev/null || true) in
-      dockerd | containerd) ;;
-      *) rm -f "$file" ;;
-    esac
+  local file=/run/docker.pid
+  [[ ! -s $file ]] || runs dockerd "$(<$file)" || rm -f $file
+  file=/run/docker/containerd/containerd.pid
+  [[ ! -s $file ]] || runs containerd "$(<$file)" || rm -f $file
+}
+
+# engine_pid: of the engine that runs, whoever started it.
+engine_pid() {
+  local pid
+  for pid in $(pgrep -x dockerd); do
+    if runs dockerd "$pid"; then
+      echo "$pid"
+      return
+    fi
   done
+  return 1
 }
 
 start_engine() {
@@ -31,7 +39,7 @@ start_engine() {
   if [[ -d /run/systemd/system ]]; then
     say "starting the Docker engine by systemd"
     logged systemctl timeout 60 systemctl start docker || die "systemctl could not start docker"
-  elif ! pgrep -x dockerd >/dev/null; then
+  elif ! engine_pid >/dev/null; then
     say "starting the Docker engine in the background (log: docker/.cache/dockerd.log)"
     drop_stale_pid_files
     setsid -f dockerd >"$cache_dir/dockerd.log" 2>&1 </dev/null
@@ -42,7 +50,7 @@ start_engine() {
     die "the Docker engine did not answer within 60 s; docker/.cache/dockerd.log says why"
   fi
   # `make down` stops an engine that was started here, and no other.
-  if [[ ${started_here-} ]]; then pgrep -o -x dockerd >"$cache_dir/engine.pid"; fi
+  if [[ ${started_here-} ]]; then engine_pid >"$cache_dir/engine.pid"; fi
 }
 
 ensure_engine() {

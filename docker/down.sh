@@ -7,14 +7,15 @@ cd "$root_dir"
 
 # stop_engine PID: only the very process that was started here.
 stop_engine() {
-  [[ $(cat "/proc/$1/comm" 2>/dev/null) == dockerd ]] || return 0
+  runs dockerd "$1" || return 0
   if [[ -n $(docker ps -q) ]]; then
     say "the Docker engine stays: other containers run on it"
     return
   fi
   say "stopping the Docker engine, which 'make up' had started"
   kill -TERM "$1"
-  wait_for 30 test ! -e "/proc/$1" || die "the Docker engine (process $1) did not stop within 30 s"
+  is_gone() { ! runs dockerd "$1"; }
+  wait_for 30 is_gone "$1" || die "the Docker engine (process $1) did not stop within 30 s"
   rm -f "$cache_dir/engine.pid"
 }
 

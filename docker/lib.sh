@@ -28,6 +28,9 @@ setting() {
 
 is_root() { [[ $(id -u) == 0 ]]; }
 
+# runs PROGRAM PID: a zombie, which nobody waited for, has no program any more.
+runs() { [[ $(readlink "/proc/$2/exe" 2>/dev/null) == */"$1" ]]; }
+
 # logged NAME COMMAND...: runs it with its output in a file, of which a failure shows the end.
 logged() {
   local log=$cache_dir/$1.log
