@@ -120,7 +120,7 @@ fn by_start(head: &[u8], spans: &Spans) -> Option<Level> {
                 return Some(Level::Warning);
             }
             if head.starts_with(b"E   ") && spans.first().colour == Colour::Red {
-                return Some(Level::Error);
+                return by_pytest(head[1..].trim_ascii_start());
             }
         }
         b't' if head.starts_with(b"thread '") => {
@@ -143,6 +143,13 @@ fn by_start(head: &[u8], spans: &Spans) -> Option<Level> {
         _ => return None,
     };
     matches!(head.get(word.len()), None | Some(b' ' | b'\t')).then_some(level)
+}
+
+/// pytest's red `E` lines: the exception or the assertion, not the long difference behind it.
+fn by_pytest(message: &[u8]) -> Option<Level> {
+    let length = message.iter().position(|&byte| byte == b':').unwrap_or(message.len());
+    let assertion = message.starts_with(b"assert ").then_some(Level::Error);
+    assertion.or_else(|| exception(&message[..length]))
 }
 
 /// `2026-01-21 09:47:26,583 ERROR [main] …`: capitals in a column behind a time.

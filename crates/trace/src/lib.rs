@@ -17,7 +17,8 @@
 //! - A trailing carriage return at the very end of a trace ends the line; GitLab wipes it until the
 //!   next byte arrives.
 //! - A marker that starts a line and ends in `\r\e[K`, or in `\r` and text, opens or closes its
-//!   section (one of the runner's script writers makes these). Text and numbers stay GitLab's.
+//!   section (one of the runner's script writers makes these). GitLab wipes it as text, so what is
+//!   shown stays the same; numbers differ only where a full marker in mid-line then ends such a section.
 //! - Of the vectors, `truncation_case` has no counterpart: GitLab's page reads the last 500 KiB, this
 //!   reads from the first byte.
 

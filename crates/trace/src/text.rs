@@ -92,7 +92,7 @@ impl Text {
 
     /// Whether the whole line is one such run.
     pub(crate) fn is_one_run(&self) -> bool {
-        self.run == 0 && self.cut.is_none()
+        self.run == 0 && self.held.len() as u64 == self.length
     }
 
     /// Appends `text`, which `source` bytes of the trace stand for.

@@ -42,6 +42,7 @@ fn errors() {
             "FAILED tests/test_math.py::test_diff - AssertionError",
             "tests/test_math.py::test_diff \x1b[31mFAILED\x1b[0m\x1b[31m         [ 54%]\x1b[0m",
             "\x1b[1m\x1b[31mE       AssertionError: assert 1 == 2\x1b[0m",
+            "\x1b[1m\x1b[31mE       assert 4 == 5\x1b[0m",
             "\x1b[31m==== \x1b[31m\x1b[1m3 failed\x1b[0m, \x1b[32m5 passed\x1b[0m",
             "tests/test_math.py:11: AssertionError",
             "test tests::adds ... FAILED",
@@ -177,6 +178,8 @@ fn what_only_sounds_like_it() {
             "\x1b[32mPASSED\x1b[0m\x1b[31m   [ 90%]\x1b[0m",
             "\x1b[31m0 failed\x1b[0m",
             "\x1b[31merror_count\x1b[0m 1",
+            "\x1b[1m\x1b[31mE         -     'name': 'cafe',\x1b[0m",
+            "E   assert written by hand",
         ],
     );
 }
