@@ -14,7 +14,7 @@ const LARGEST: usize = 8 * 1024 * 1024;
 const MOST: usize = 5_000;
 
 /// A body that is being filled.
-pub struct BulkBuilder {
+pub(crate) struct BulkBuilder {
     gzip: GzEncoder<Vec<u8>>,
     bytes: usize,
     documents: usize,
@@ -22,7 +22,7 @@ pub struct BulkBuilder {
 
 /// A full body, ready to be sent as often as it takes.
 #[derive(Debug, Clone)]
-pub struct BulkBody {
+pub(crate) struct BulkBody {
     /// The compressed NDJSON.
     pub gzip: Bytes,
     /// How many documents are in it.
@@ -41,7 +41,7 @@ impl Default for BulkBuilder {
 
 impl BulkBuilder {
     /// Adds one document: its action line and its source line.
-    pub fn add(&mut self, two_lines: &[u8]) {
+    pub(crate) fn add(&mut self, two_lines: &[u8]) {
         self.gzip
             .write_all(two_lines)
             .expect("writing into memory does not fail");
@@ -50,17 +50,17 @@ impl BulkBuilder {
     }
 
     /// Whether it must be sent before more is added.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.bytes >= LARGEST || self.documents >= MOST
     }
 
     /// Whether there is nothing to send.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.documents == 0
     }
 
     /// The finished body; the builder begins anew.
-    pub fn take(&mut self) -> BulkBody {
+    pub(crate) fn take(&mut self) -> BulkBody {
         let full = std::mem::take(self);
         BulkBody {
             gzip: full
@@ -75,7 +75,7 @@ impl BulkBuilder {
 
 impl BulkBody {
     /// The documents at these positions (ascending), each with its action and source line.
-    pub fn documents_at(&self, positions: &[usize]) -> io::Result<Vec<Vec<u8>>> {
+    pub(crate) fn documents_at(&self, positions: &[usize]) -> io::Result<Vec<Vec<u8>>> {
         let mut lines = BufReader::new(GzDecoder::new(&self.gzip[..]));
         let mut wanted = positions.iter().copied().peekable();
         let mut found = Vec::with_capacity(positions.len());
@@ -95,7 +95,7 @@ impl BulkBody {
     }
 
     /// A body of the documents at these positions alone.
-    pub fn only(&self, positions: &[usize]) -> io::Result<Self> {
+    pub(crate) fn only(&self, positions: &[usize]) -> io::Result<Self> {
         let mut builder = BulkBuilder::default();
         for document in self.documents_at(positions)? {
             builder.add(&document);

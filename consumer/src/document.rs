@@ -3,18 +3,21 @@
 use std::io::Write;
 
 use jiff::{Timestamp, civil::Date};
-use notice::{IndexName, Message};
-use serde_json::{Value, json};
+use notice::{IndexName, Instance, Message};
+use serde_json::{Map, Value, json};
 use trace::{Line, TimestampSource};
 
-use crate::{flags::DatePlace, job::Job};
+use crate::{
+    flags::{DatePlace, Naming},
+    job::Job,
+};
 
 /// GitLab's job page shows only so many bytes of the end of a trace (`LIMIT_SIZE`).
-const PAGE_BYTES: u64 = 512_000;
+pub(crate) const PAGE_BYTES: u64 = 512_000;
 
 /// The names of one job's indices: for lines, for its manifest, and for rejected lines.
 #[derive(Debug, Clone)]
-pub struct Indices {
+pub(crate) struct Indices {
     /// `YYYY-MM-DD-NAME`.
     pub lines: String,
     /// `YYYY-MM-DD-NAME-jobs`.
@@ -24,9 +27,11 @@ pub struct Indices {
 }
 
 impl Indices {
-    /// The indices of a job that ended on this day (UTC).
-    pub fn of(name: &IndexName, day: Date, place: DatePlace) -> Self {
-        let of = |suffix: &str| match place {
+    /// The indices of a job that ended on this day (UTC), under the configured name or the one that
+    /// the notice asked for.
+    pub(crate) fn of(naming: &Naming, asked: Option<&IndexName>, day: Date) -> Self {
+        let name = asked.unwrap_or(&naming.name);
+        let of = |suffix: &str| match naming.date {
             DatePlace::Prefix => format!("{day}-{name}{suffix}"),
             DatePlace::Suffix => format!("{name}{suffix}-{day}"),
         };
@@ -40,40 +45,55 @@ impl Indices {
 
 /// The `_id` of a job's manifest, and the beginning of its lines' ids.
 /// INVARIANT: it depends on the job alone.
-pub fn job_key(message: &Message) -> String {
+pub(crate) fn job_key(message: &Message) -> String {
     format!(
         "{}-{}-{}",
         message.instance, message.project_id, message.job_id
     )
 }
 
-/// The facts of the job that stand on every line and on the manifest.
-pub fn facts(message: &Message, job: Option<&Job>) -> Value {
+/// The facts of the job that stand on every line and on the manifest. Job and runner are called
+/// what GitLab calls them, or else what the notice did.
+pub(crate) fn facts(
+    message: &Message,
+    job: Option<&Job>,
+    instance: &Instance,
+    attempt: u32,
+) -> Value {
+    let url = instance.trace_url(message.project_id, message.job_id);
     let mut facts = json!({
         "instance": message.instance.as_str(),
         "project_id": message.project_id.to_string(),
         "job_id": message.job_id.to_string(),
         "project_name": message.project_name,
         "job_name": message.job_name,
+        "url": url.as_str(),
+        "attempt": attempt.to_string(),
     });
     if let Some(runner) = message.runner_id {
         facts["runner_id"] = runner.to_string().into();
     }
-    let Some(job) = job else { return facts };
-    if !job.name.is_empty() {
-        facts["job_name"] = job.name.as_str().into();
+    if let (Some(job), Some(facts)) = (job, facts.as_object_mut()) {
+        facts.extend(job_facts(job));
     }
-    if let Some(runner) = &job.runner {
-        facts["runner_id"] = runner.id.to_string().into();
-    }
-    facts["stage"] = job.stage.as_str().into();
-    facts["status"] = job.status.as_str().into();
-    facts["ref"] = job.git_ref.as_str().into();
-    facts["tags"] = job.tag_list.clone().into();
-    facts["job_url"] = job.web_url.as_str().into();
-    facts["url"] = job.web_url.as_str().into();
+    facts
+}
+
+/// What GitLab says of the job; what it leaves open is left out.
+pub(crate) fn job_facts(job: &Job) -> Map<String, Value> {
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let optional = [
+        ("job_id", Some(job.id.to_string())),
+        ("job_name", text(&job.name)),
+        ("stage", text(&job.stage)),
+        ("status", text(&job.status)),
+        ("ref", text(&job.git_ref)),
+        ("job_url", text(&job.web_url)),
         ("failure_reason", job.failure_reason.clone()),
+        (
+            "runner_id",
+            job.runner.as_ref().map(|runner| runner.id.to_string()),
+        ),
         (
             "pipeline_id",
             job.pipeline
@@ -83,94 +103,193 @@ pub fn facts(message: &Message, job: Option<&Job>) -> Value {
         ("sha", job.commit.as_ref().map(|commit| commit.id.clone())),
         ("user", job.user.as_ref().map(|user| user.username.clone())),
     ];
-    for (name, value) in optional {
-        if let Some(value) = value {
-            facts[name] = value.into();
-        }
-    }
+    let mut facts: Map<String, Value> = optional
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.into())))
+        .collect();
+    facts.insert("tags".to_owned(), job.tag_list.clone().into());
     facts
 }
 
-/// Writes the lines of one job.
-pub struct LineWriter {
-    index: String,
-    key: String,
+/// The action of a bulk request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// What is there stays.
+    Create,
+    /// What is there is replaced: only where an earlier look at a shorter trace may have given a
+    /// line another link.
+    Index,
+}
+
+/// Writes the documents of one job's lines.
+#[derive(Clone)]
+pub(crate) struct LineWriter {
+    /// The action line up to the line's number.
+    action: Vec<u8>,
     /// The facts as `,"name":value…}`: the same bytes end every document.
     tail: Vec<u8>,
-    job_time: Timestamp,
-    job_url: String,
-    /// The trace's size, where the answer told it.
-    size: Option<u64>,
-    /// The number of the last line before those on GitLab's page.
-    before_page: u64,
+    /// What a line without a time of its own gets.
+    job_time: Option<Timestamp>,
+    links: Option<Links>,
+    clock: Clock,
 }
 
 impl LineWriter {
-    /// A writer for this job's lines; `size` is the trace's in bytes.
-    pub fn new(message: &Message, job: &Job, indices: &Indices, size: Option<u64>) -> Self {
-        let facts = facts(message, Some(job)).to_string();
-        let tail = format!(",{}\n", facts.trim_start_matches('{'));
+    /// A writer for this job's lines, whose documents all end in `facts`.
+    /// `size` is the trace's in bytes, where it is known before the first line.
+    pub(crate) fn new(
+        action: Action,
+        key: &str,
+        facts: Value,
+        job: Option<&Job>,
+        size: Option<u64>,
+    ) -> Self {
+        let action = match action {
+            Action::Create => "create",
+            Action::Index => "index",
+        };
+        let facts = facts.to_string();
+        let facts = facts.trim_start_matches('{');
+        let comma = if facts == "}" { "" } else { "," };
         Self {
-            index: indices.lines.clone(),
-            key: job_key(message),
-            tail: tail.into_bytes(),
-            job_time: job.started_at.unwrap_or(job.created_at),
-            job_url: job.web_url.clone(),
-            size,
-            before_page: 0,
+            action: format!(r#"{{"{action}":{{"_id":"{key}-"#).into_bytes(),
+            tail: format!("{comma}{facts}\n").into_bytes(),
+            job_time: job.map(|job| job.started_at.unwrap_or(job.created_at)),
+            links: job.map(|job| Links {
+                job_url: job.web_url.clone(),
+                size,
+                before_page: 0,
+            }),
+            clock: Clock::default(),
         }
     }
 
-    /// Appends the two lines of a bulk `create`: the action and the document.
-    pub fn write(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
-        let at = line
-            .timestamp
-            .and_then(|nanoseconds| Timestamp::from_nanosecond(nanoseconds.into()).ok());
-        let (at, source) = match at {
-            Some(at) => (at, line.timestamp_source),
-            None => (self.job_time, TimestampSource::Job),
-        };
-        let number = line.number;
-        let written: std::io::Result<()> = (|| {
-            writeln!(
-                out,
-                r#"{{"create":{{"_index":"{}","_id":"{}-{number:08}"}}}}"#,
-                self.index, self.key
-            )?;
-            write!(
-                out,
-                r#"{{"@timestamp":"{at}","timestamp_source":"{}","line":{number},"offset":{},"message":"#,
-                source.as_str(),
-                line.offset
-            )?;
-            serde_json::to_writer(&mut *out, line.text)?;
-            if let Some(stream) = line.stream {
-                write!(out, r#","stream":"{}""#, stream.as_str())?;
-            }
-            if let Some(section) = line.section {
-                out.extend_from_slice(br#","section":"#);
-                serde_json::to_writer(&mut *out, section)?;
-            }
-            if let Some(level) = line.level {
-                write!(out, r#","level":"{}""#, level.as_str())?;
-            }
-            if let Some(gap) = line.gap_ms {
-                write!(out, r#","gap_ms":{gap}"#)?;
-            }
-            if let Some(length) = line.truncated {
-                write!(out, r#","truncated":true,"length":{length}"#)?;
-            }
-            out.extend_from_slice(br#","line_url":"#);
-            serde_json::to_writer(&mut *out, &self.line_url(number, line.offset))?;
-            Ok(())
-        })();
-        written.expect("writing into memory does not fail");
-        out.extend_from_slice(&self.tail);
+    /// Appends the two lines of a bulk request: the action and the document.
+    pub(crate) fn write_action(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.action);
+        let mut digits = itoa::Buffer::new();
+        let number = digits.format(line.number);
+        out.extend_from_slice(&b"00000000"[..8_usize.saturating_sub(number.len())]);
+        out.extend_from_slice(number.as_bytes());
+        out.extend_from_slice(b"\"}}\n");
+        self.write(line, out);
     }
 
-    /// The link to the line on GitLab's page, which shows the last 512,000 bytes, throws the
-    /// first (partial) line of them away, and numbers from 1 there.
-    fn line_url(&mut self, number: u64, offset: u64) -> String {
+    /// Appends the document, a line of JSON.
+    pub(crate) fn write(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
+        let (at, source) = match line.timestamp {
+            Some(nanoseconds) => (Some(nanoseconds), line.timestamp_source),
+            None => (self.job_time.map(nanoseconds), TimestampSource::Job),
+        };
+        out.extend_from_slice(br#"{"@timestamp":"#);
+        self.clock.write(at, out);
+        text_field(out, "timestamp_source", source.as_str());
+        number_field(out, "line", line.number);
+        number_field(out, "offset", line.offset);
+        text_field(out, "message", line.text);
+        // These two are always there, as `null` where there is none: `parse` promises them.
+        text_or_null_field(out, "stream", line.stream.map(trace::Stream::as_str));
+        text_or_null_field(out, "section", line.section);
+        if let Some(level) = line.level {
+            text_field(out, "level", level.as_str());
+        }
+        if let Some(gap) = line.gap_ms {
+            number_field(out, "gap_ms", gap);
+        }
+        if let Some(length) = line.truncated {
+            out.extend_from_slice(br#","truncated":true"#);
+            number_field(out, "length", length);
+        }
+        if let Some(links) = &mut self.links {
+            out.extend_from_slice(br#","line_url":"#);
+            json_text(out, &links.of(line.number, line.offset));
+        }
+        out.extend_from_slice(&self.tail);
+    }
+}
+
+fn nanoseconds(at: Timestamp) -> i64 {
+    // Beyond the year 2262 Elasticsearch's date_nanos ends as well.
+    i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+fn text_field(out: &mut Vec<u8>, name: &str, text: &str) {
+    field(out, name);
+    json_text(out, text);
+}
+
+fn text_or_null_field(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
+    match text {
+        Some(text) => text_field(out, name, text),
+        None => {
+            field(out, name);
+            out.extend_from_slice(b"null");
+        }
+    }
+}
+
+fn number_field(out: &mut Vec<u8>, name: &str, number: u64) {
+    field(out, name);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn field(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn json_text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("text is JSON, and writing into memory does not fail");
+}
+
+/// Writes times. Lines of one second share all but the fraction, which alone is written anew.
+#[derive(Clone, Default)]
+struct Clock {
+    second: i64,
+    /// `"YYYY-MM-DDTHH:MM:SS`; empty before the first time.
+    text: String,
+}
+
+impl Clock {
+    /// RFC 3339 in UTC with microseconds, or `null`.
+    fn write(&mut self, nanoseconds: Option<i64>, out: &mut Vec<u8>) {
+        let time = nanoseconds.and_then(|at| {
+            let second = at.div_euclid(1_000_000_000);
+            Some((
+                second,
+                at.rem_euclid(1_000_000_000),
+                Timestamp::from_second(second).ok()?,
+            ))
+        });
+        let Some((second, fraction, at)) = time else {
+            return out.extend_from_slice(b"null");
+        };
+        if self.text.is_empty() || second != self.second {
+            self.second = second;
+            self.text = format!("\"{}", at.strftime("%Y-%m-%dT%H:%M:%S"));
+        }
+        out.extend_from_slice(self.text.as_bytes());
+        if fraction > 0 {
+            write!(out, ".{:06}", fraction / 1_000).expect("writing into memory does not fail");
+        }
+        out.extend_from_slice(b"Z\"");
+    }
+}
+
+/// Makes links to lines on GitLab's page, which shows the last 512,000 bytes of a trace, throws the
+/// first (partial) line of them away, and numbers from 1 there.
+#[derive(Clone)]
+struct Links {
+    job_url: String,
+    /// The trace's size, where the answer told it.
+    size: Option<u64>,
+    /// The number of the last line before those on the page.
+    before_page: u64,
+}
+
+impl Links {
+    fn of(&mut self, number: u64, offset: u64) -> String {
         let Some(size) = self.size else {
             return self.job_url.clone();
         };
@@ -179,5 +298,76 @@ impl LineWriter {
             return format!("{}/raw", self.job_url);
         }
         format!("{}#L{}", self.job_url, number - self.before_page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn documents(trace: &str, job: Option<&Job>, size: Option<u64>) -> Vec<Value> {
+        let mut writer =
+            LineWriter::new(Action::Create, "i-1-2", json!({"ref": "main"}), job, size);
+        let mut out = Vec::new();
+        let mut parser = trace::Parser::new(trace::Options::default());
+        parser.push(trace.as_bytes(), &mut |line| {
+            writer.write_action(&line, &mut out);
+        });
+        parser.finish(&mut |line| writer.write_action(&line, &mut out));
+        let text = String::from_utf8(out).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    fn job() -> Job {
+        let json = br#"{"id":2,"status":"success","created_at":"2026-11-22T10:00:00.5Z","web_url":"https://g/p/-/jobs/2"}"#;
+        Job::parse(json).unwrap()
+    }
+
+    #[test]
+    fn a_line_becomes_an_action_and_a_document() {
+        let documents = documents(
+            "2026-11-23T08:01:02.000450Z 01E \u{1b}[31;1mERROR: \"quoted\"\u{1b}[0;m\n",
+            Some(&job()),
+            Some(70),
+        );
+        assert_eq!(documents[0], json!({"create": {"_id": "i-1-2-00000001"}}));
+        assert_eq!(
+            documents[1],
+            json!({
+                "@timestamp": "2026-11-23T08:01:02.000450Z", "timestamp_source": "runner",
+                "line": 1, "offset": 0, "message": "ERROR: \"quoted\"", "stream": "stderr", "section": null,
+                "level": "error", "line_url": "https://g/p/-/jobs/2#L1", "ref": "main",
+            })
+        );
+    }
+
+    #[test]
+    fn a_line_without_a_time_gets_the_jobs_or_none() {
+        let with = documents("a\n", Some(&job()), None);
+        assert_eq!(with[1]["@timestamp"], "2026-11-22T10:00:00.500000Z");
+        assert_eq!(with[1]["timestamp_source"], "job");
+        assert_eq!(with[1]["line_url"], "https://g/p/-/jobs/2");
+        let without = documents("a\n", None, None);
+        assert_eq!(without[1]["@timestamp"], Value::Null);
+        assert_eq!(without[1].get("line_url"), None);
+    }
+
+    #[test]
+    fn links_count_from_the_pages_first_line() {
+        let mut links = Links {
+            job_url: "j".into(),
+            size: Some(PAGE_BYTES + 100),
+            before_page: 0,
+        };
+        assert_eq!(links.of(1, 0), "j/raw");
+        // The page begins at byte 100: a line that begins there is thrown away as a partial one.
+        assert_eq!(links.of(2, 100), "j/raw");
+        assert_eq!(links.of(3, 101), "j#L1");
+        assert_eq!(links.of(4, 150), "j#L2");
+        links.size = Some(PAGE_BYTES);
+        links.before_page = 0;
+        assert_eq!(links.of(1, 0), "j#L1");
     }
 }

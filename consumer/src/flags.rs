@@ -1,8 +1,163 @@
-//! The consumer's flags.
+//! The consumer's flags, and what they become once they are checked.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::ValueEnum;
+use anyhow::{Context, Result, bail};
+use broker::{ConsumerBrokerFlags, topology::Queues};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use notice::{IndexName, Instance, SealKeys};
+use secrecy::SecretString;
+use url::Url;
+
+use crate::elasticsearch;
+
+/// Brings the logs of CI jobs from GitLab into Elasticsearch.
+#[derive(Debug, Parser)]
+#[command(name = "consumer", version)]
+pub struct Cli {
+    /// What to do; without a subcommand: consume.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The flags of consuming.
+    #[command(flatten)]
+    pub flags: Flags,
+    /// Where Elasticsearch is.
+    #[command(flatten)]
+    pub elasticsearch: ElasticsearchFlags,
+}
+
+/// What the program does beside consuming.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Put the index templates into Elasticsearch, as far as the cluster can; idempotent.
+    Setup(SetupFlags),
+    /// Print the documents that a trace would become, a line each; nothing is contacted.
+    Parse(ParseFlags),
+    /// Ask the consumer on this host whether it is ready; exit 0 or 1.
+    Healthcheck {
+        /// Address of its health and metrics.
+        #[arg(long, env = "JOBLOGS_ADMIN", default_value = DEFAULT_ADMIN)]
+        admin: SocketAddr,
+    },
+}
+
+/// Where health and metrics are served unless another address is given.
+const DEFAULT_ADMIN: &str = "127.0.0.1:9102";
+
+/// The flags of consuming.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// Where the broker is.
+    #[command(flatten)]
+    pub broker: ConsumerBrokerFlags,
+    /// Base URL of the GitLab that the messages are about.
+    #[arg(long, env = "JOBLOGS_GITLAB", default_value = "https://gitlab.com/")]
+    pub gitlab: String,
+    /// GitLab token of scope `read_api`, used where a notice brought none.
+    #[arg(long, env = "JOBLOGS_GITLAB_TOKEN", hide_env_values = true)]
+    pub gitlab_token: Option<String>,
+    /// File that holds the token of --gitlab-token.
+    #[arg(long, env = "JOBLOGS_GITLAB_TOKEN_FILE")]
+    pub gitlab_token_file: Option<PathBuf>,
+    /// Keys that open sealed tokens, one a line: those of the listener.
+    #[arg(long, env = "JOBLOGS_SEAL_KEY", hide_env_values = true)]
+    pub seal_key: Option<String>,
+    /// File that holds the keys of --seal-key.
+    #[arg(long, env = "JOBLOGS_SEAL_KEY_FILE")]
+    pub seal_key_file: Option<PathBuf>,
+    /// How many jobs are worked on at the same time.
+    #[arg(long, env = "JOBLOGS_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
+    /// For how many hours a message waits for its job's end, or for a server that is down,
+    /// before it becomes a dead letter.
+    #[arg(long, env = "JOBLOGS_PATIENCE_HOURS", default_value_t = 72, value_parser = clap::value_parser!(u32).range(1..=8760))]
+    pub patience_hours: u32,
+    /// Address for health and metrics: port 0 takes a free one, `off` none. [default: 127.0.0.1:9102]
+    #[arg(long, env = "JOBLOGS_ADMIN")]
+    pub admin: Option<String>,
+    /// Log more.
+    #[arg(long, env = "JOBLOGS_DEBUG")]
+    pub debug: bool,
+}
+
+/// Where Elasticsearch is, as whom we come, and how the indices are named.
+#[derive(Debug, Clone, Args)]
+pub struct ElasticsearchFlags {
+    /// Elasticsearch host.
+    #[arg(long, env = "JOBLOGS_ES_HOST", global = true)]
+    pub es_host: Option<String>,
+    /// Elasticsearch port.
+    #[arg(long, env = "JOBLOGS_ES_PORT", default_value_t = 9200, global = true)]
+    pub es_port: u16,
+    /// Elasticsearch user.
+    #[arg(
+        long,
+        env = "JOBLOGS_ES_USER",
+        default_value = "elastic",
+        global = true
+    )]
+    pub es_user: String,
+    /// Elasticsearch password.
+    #[arg(long, env = "JOBLOGS_ES_PASS", hide_env_values = true, global = true)]
+    pub es_pass: Option<String>,
+    /// File that holds the Elasticsearch password.
+    #[arg(long, env = "JOBLOGS_ES_PASS_FILE", global = true)]
+    pub es_pass_file: Option<PathBuf>,
+    /// How Elasticsearch is spoken to.
+    #[arg(long, env = "JOBLOGS_ES_URL_SCHEME", value_enum, default_value_t = Scheme::Https, global = true)]
+    pub es_url_scheme: Scheme,
+    /// Whether Elasticsearch's certificate is checked.
+    #[arg(long, env = "JOBLOGS_ES_VERIFY_SSL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new(), global = true)]
+    pub es_verify_ssl: bool,
+    /// PEM file of the certificate authority that signed Elasticsearch's certificate.
+    #[arg(long, env = "JOBLOGS_ES_CA", global = true)]
+    pub es_ca: Option<PathBuf>,
+    /// The NAME of the indices YYYY-MM-DD-NAME.
+    #[arg(long, env = "JOBLOGS_ES_INDEX", global = true)]
+    pub es_index: Option<String>,
+    /// Where the date stands in an index's name.
+    #[arg(long, env = "JOBLOGS_ES_INDEX_DATE", value_enum, default_value_t = DatePlace::Prefix, global = true)]
+    pub es_index_date: DatePlace,
+}
+
+/// The flags of `setup`.
+#[derive(Debug, Clone, Args)]
+pub struct SetupFlags {
+    /// Further index names that callers may ask for, as the listener has them: globs, by commas.
+    #[arg(long, env = "JOBLOGS_INDEX_NAMES", value_delimiter = ',')]
+    pub index_names: Vec<String>,
+    /// Password to give to Elasticsearch's user `kibana_system`; without it that user is left alone.
+    #[arg(long, env = "JOBLOGS_KIBANA_PASS", hide_env_values = true)]
+    pub kibana_pass: Option<String>,
+    /// File that holds the password of --kibana-pass.
+    #[arg(long, env = "JOBLOGS_KIBANA_PASS_FILE")]
+    pub kibana_pass_file: Option<PathBuf>,
+    /// For how many seconds to wait for an Elasticsearch that is not there yet.
+    #[arg(long, env = "JOBLOGS_WAIT_SECONDS", default_value_t = 120)]
+    pub wait_seconds: u64,
+}
+
+/// The flags of `parse`.
+#[derive(Debug, Clone, Args)]
+pub struct ParseFlags {
+    /// File of the trace, or - for standard input.
+    pub file: PathBuf,
+    /// File of the job's facts, as `GET /projects/:id/jobs/:job_id` gives them.
+    #[arg(long)]
+    pub job: Option<PathBuf>,
+    /// End with one object about the whole trace.
+    #[arg(long)]
+    pub summary: bool,
+}
+
+/// How Elasticsearch is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scheme {
+    /// In clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
 
 /// Where the date stands in an index's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -13,22 +168,168 @@ pub enum DatePlace {
     Suffix,
 }
 
-/// Where Elasticsearch is and as whom we come.
-#[derive(Debug, Clone, clap::Args)]
-pub struct ElasticsearchFlags {
-    /// Elasticsearch host.
-    #[arg(long, env = "JOBLOGS_ES_HOST")]
-    pub es_host: Option<String>,
-    /// Elasticsearch port.
-    #[arg(long, env = "JOBLOGS_ES_PORT", default_value_t = 9200)]
-    pub es_port: u16,
-    /// Elasticsearch user.
-    #[arg(long, env = "JOBLOGS_ES_USER", default_value = "elastic")]
-    pub es_user: String,
-    /// Elasticsearch password.
-    #[arg(long, env = "JOBLOGS_ES_PASS", hide_env_values = true)]
-    pub es_pass: Option<String>,
-    /// File that holds the Elasticsearch password.
-    #[arg(long, env = "JOBLOGS_ES_PASS_FILE")]
-    pub es_pass_file: Option<PathBuf>,
+/// Where health and metrics are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admin {
+    /// Nowhere.
+    Off,
+    /// Here, and if the address is taken that is only a warning: nobody chose it.
+    Default(SocketAddr),
+    /// Here.
+    At(SocketAddr),
+}
+
+/// The flags of consuming, checked.
+pub struct Config {
+    pub(crate) broker: broker::Settings,
+    pub(crate) queues: Queues,
+    pub(crate) instance: Instance,
+    pub(crate) gitlab_token: Option<SecretString>,
+    pub(crate) seal_keys: SealKeys,
+    pub(crate) concurrency: u16,
+    pub(crate) patience: Duration,
+    pub(crate) admin: Admin,
+    pub(crate) elasticsearch: elasticsearch::Settings,
+    pub(crate) naming: Naming,
+}
+
+/// How indices are named.
+#[derive(Debug, Clone)]
+pub struct Naming {
+    /// The configured name.
+    pub name: IndexName,
+    /// Where the date stands.
+    pub date: DatePlace,
+}
+
+impl Flags {
+    /// Checks every flag and reads the secrets, before anything is contacted.
+    pub fn into_config(self, elasticsearch: &ElasticsearchFlags) -> Result<Config> {
+        let keys = service::secret::require(
+            "--seal-key",
+            self.seal_key.as_deref(),
+            self.seal_key_file.as_deref(),
+        )
+        .context("sealed tokens can't be opened without the listener's key")?;
+        let gitlab_token = service::secret::read(
+            "--gitlab-token",
+            self.gitlab_token.as_deref(),
+            self.gitlab_token_file.as_deref(),
+        )?;
+        Ok(Config {
+            queues: Queues {
+                jobs: self.broker.rmq_queue.clone(),
+            },
+            broker: self.broker.settings()?,
+            instance: Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?,
+            gitlab_token,
+            seal_keys: SealKeys::parse(&keys).context("--seal-key (JOBLOGS_SEAL_KEY)")?,
+            concurrency: self.concurrency,
+            patience: Duration::from_hours(self.patience_hours.into()),
+            admin: admin(self.admin.as_deref())?,
+            elasticsearch: elasticsearch.settings()?,
+            naming: elasticsearch.naming()?,
+        })
+    }
+}
+
+fn admin(text: Option<&str>) -> Result<Admin> {
+    let Some(text) = text else {
+        let address = DEFAULT_ADMIN.parse().context("the default of --admin")?;
+        return Ok(Admin::Default(address));
+    };
+    if text == "off" {
+        return Ok(Admin::Off);
+    }
+    text.parse().map(Admin::At).context(
+        "--admin (JOBLOGS_ADMIN) must be an address and port such as 127.0.0.1:9102, or off",
+    )
+}
+
+impl ElasticsearchFlags {
+    /// Checks them and reads the secrets.
+    pub fn settings(&self) -> Result<elasticsearch::Settings> {
+        let host = self
+            .es_host
+            .as_ref()
+            .context("--es-host is missing; give it, or the variable JOBLOGS_ES_HOST")?;
+        let scheme = match self.es_url_scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        let url = Url::parse(&format!("{scheme}://{host}:{}/", self.es_port))
+            .ok()
+            .filter(|url| url.path() == "/" && url.username().is_empty() && url.query().is_none())
+            .context("--es-host (JOBLOGS_ES_HOST) must be a host name or an address alone")?;
+        let ca = self.es_ca.as_ref().map(|path| {
+            std::fs::read(path)
+                .with_context(|| format!("the file {} of --es-ca can't be read", path.display()))
+        });
+        Ok(elasticsearch::Settings {
+            url,
+            user: self.es_user.clone(),
+            password: service::secret::require(
+                "--es-pass",
+                self.es_pass.as_deref(),
+                self.es_pass_file.as_deref(),
+            )?,
+            verify: self.es_verify_ssl,
+            ca: ca.transpose()?,
+        })
+    }
+
+    /// How indices are named.
+    pub fn naming(&self) -> Result<Naming> {
+        let text = self.es_index.as_ref().context(
+            "--es-index is missing; give the NAME of the indices YYYY-MM-DD-NAME, or the variable JOBLOGS_ES_INDEX",
+        )?;
+        let name = IndexName::parse(text).context("--es-index (JOBLOGS_ES_INDEX)")?;
+        let date = self.es_index_date;
+        let first = name.as_str().split('-').next().unwrap_or_default();
+        // Elasticsearch's own templates for `logs-*-*` and the like would make data streams of ours.
+        let is_taken = ["logs", "metrics", "synthetics", "traces", "profiling"].contains(&first);
+        if date == DatePlace::Suffix && is_taken {
+            bail!(
+                "--es-index {name} with --es-index-date suffix collides with a template of Elasticsearch's own ({first}-*-*); choose another name"
+            );
+        }
+        Ok(Naming { name, date })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn naming(words: &[&str]) -> Result<Naming> {
+        let words = ["consumer", "setup"].iter().chain(words);
+        Cli::try_parse_from(words).unwrap().elasticsearch.naming()
+    }
+
+    #[test]
+    fn the_name_is_required_and_no_name_of_elasticsearchs_own() {
+        assert!(naming(&[]).unwrap_err().to_string().contains("--es-index"));
+        assert!(naming(&["--es-index", "joblogs"]).is_ok());
+        assert!(naming(&["--es-index", "logs"]).is_ok());
+        let suffix = ["--es-index-date", "suffix"];
+        assert!(naming(&["--es-index", "logs", suffix[0], suffix[1]]).is_err());
+        assert!(naming(&["--es-index", "logs-ci", suffix[0], suffix[1]]).is_err());
+        assert!(naming(&["--es-index", "joblogs", suffix[0], suffix[1]]).is_ok());
+    }
+
+    #[test]
+    fn an_admin_address_is_one_or_off() {
+        assert_eq!(admin(Some("off")).unwrap(), Admin::Off);
+        assert!(matches!(admin(None).unwrap(), Admin::Default(_)));
+        assert!(matches!(admin(Some("127.0.0.1:0")).unwrap(), Admin::At(_)));
+        assert!(admin(Some("9102")).is_err());
+    }
+
+    #[test]
+    fn a_host_that_is_more_than_a_host_is_refused() {
+        for host in ["http://es", "es/path", "user@es", "es?x", ""] {
+            let cli = Cli::try_parse_from(["consumer", "--es-host", host, "--es-pass", "x"]);
+            assert!(cli.unwrap().elasticsearch.settings().is_err(), "{host}");
+        }
+    }
 }

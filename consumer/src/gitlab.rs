@@ -10,7 +10,7 @@ use notice::{Instance, JobId, ProjectId};
 use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::job::Job;
+use crate::{causes, job::Job};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// For a whole answer with a job's facts.
@@ -22,7 +22,7 @@ const LARGEST_FACTS: u64 = 1 << 20;
 
 /// Why GitLab did not give what was asked for, named by what the caller can do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GitlabError {
+pub(crate) enum GitlabError {
     /// 401 or 403: the token is wrong, expired, or has too small a scope. Final.
     #[error("GitLab refused the token ({0})")]
     TokenRefused(u16),
@@ -39,14 +39,14 @@ pub enum GitlabError {
 
 /// A client of one instance; clones share connections.
 #[derive(Debug, Clone)]
-pub struct Gitlab {
+pub(crate) struct Gitlab {
     instance: Instance,
     http: Client,
 }
 
 impl Gitlab {
     /// A client of this instance.
-    pub fn new(instance: Instance) -> reqwest::Result<Self> {
+    pub(crate) fn new(instance: Instance) -> reqwest::Result<Self> {
         let http = Client::builder()
             .redirect(Policy::none())
             .connect_timeout(CONNECT)
@@ -57,7 +57,7 @@ impl Gitlab {
     }
 
     /// `GET /projects/:id/jobs/:job_id`.
-    pub async fn job(
+    pub(crate) async fn job(
         &self,
         project: ProjectId,
         job: JobId,
@@ -73,7 +73,7 @@ impl Gitlab {
                     "the job's facts are too large".into(),
                 ));
             }
-            let bytes = answer.bytes().await.map_err(unavailable)?;
+            let bytes = answer.bytes().await?;
             Job::parse(&bytes)
                 .map_err(|_| GitlabError::Unavailable("the answer is not a job's facts".into()))
         };
@@ -88,7 +88,7 @@ impl Gitlab {
 
     /// `GET /projects/:id/jobs/:job_id/trace`, to be read as a stream. An answer that is not
     /// plain text (a login page, JSON of an error) is refused: it is no trace.
-    pub async fn trace(
+    pub(crate) async fn trace(
         &self,
         project: ProjectId,
         job: JobId,
@@ -116,8 +116,7 @@ impl Gitlab {
             .get(url)
             .header("PRIVATE-TOKEN", token.expose_secret())
             .send()
-            .await
-            .map_err(unavailable)?;
+            .await?;
         match answer.status() {
             StatusCode::OK => Ok(answer),
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
@@ -150,14 +149,9 @@ fn retry_after(answer: &Response) -> Duration {
     Duration::from_secs(seconds.unwrap_or(60).clamp(1, 3600).unsigned_abs())
 }
 
-/// reqwest's error without its URL: ours hold no secret, but they are long.
-fn unavailable(error: reqwest::Error) -> GitlabError {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+impl From<reqwest::Error> for GitlabError {
+    /// Without its URL: ours hold no secret, but they are long.
+    fn from(error: reqwest::Error) -> Self {
+        Self::Unavailable(causes(&error.without_url()))
     }
-    GitlabError::Unavailable(text)
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 /// What we use of a job's facts; GitLab's other fields pass.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Job {
+pub(crate) struct Job {
     /// The job's id.
     pub id: u64,
     /// The job's name.
@@ -61,28 +61,28 @@ pub struct Job {
 
 /// The pipeline of a job.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Pipeline {
+pub(crate) struct Pipeline {
     /// Its id.
     pub id: u64,
 }
 
 /// The user of a job.
 #[derive(Debug, Clone, Deserialize)]
-pub struct User {
+pub(crate) struct User {
     /// Login name.
     pub username: String,
 }
 
 /// The runner of a job.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Runner {
+pub(crate) struct Runner {
     /// Its id.
     pub id: u64,
 }
 
 /// The commit of a job.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Commit {
+pub(crate) struct Commit {
     /// The SHA.
     pub id: String,
 }
@@ -98,12 +98,12 @@ const ENDS_WITHOUT_TRAILER: [&str; 5] = [
 
 impl Job {
     /// Reads GitLab's JSON.
-    pub fn parse(json: &[u8]) -> serde_json::Result<Self> {
+    pub(crate) fn parse(json: &[u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(json)
     }
 
     /// Whether the job has ended for good; a retried job is a new one.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(
             self.status.as_str(),
             "success" | "failed" | "canceled" | "skipped"
@@ -111,7 +111,7 @@ impl Job {
     }
 
     /// Whether no trailer can be waited for: the runner was told to stop, or never began.
-    pub fn ends_without_trailer(&self) -> bool {
+    pub(crate) fn ends_without_trailer(&self) -> bool {
         matches!(self.status.as_str(), "canceled" | "skipped")
             || self.started_at.is_none()
             || self
@@ -123,7 +123,7 @@ impl Job {
     /// The day that names the index: on which the job ended, in UTC.
     /// INVARIANT: it depends on the job alone. A job that never ran has no end; its day is the
     /// one on which it was made.
-    pub fn day(&self) -> Date {
+    pub(crate) fn day(&self) -> Date {
         let at = self.finished_at.unwrap_or(self.created_at);
         at.to_zoned(TimeZone::UTC).date()
     }

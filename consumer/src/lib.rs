@@ -1,9 +1,65 @@
-//! The consumer's pieces: the GitLab client, a job's facts, line documents, bulk bodies, and what
-//! becomes of Elasticsearch's answers. What joins them into a program is not written yet.
+//! The consumer: takes a message, waits until GitLab says that the job is over, streams its trace,
+//! turns it into lines, indexes them, writes a manifest of the job, and then acknowledges.
+//!
+//! `ingest` is the straight line of steps; `delivery` alone turns its outcome into effects.
 
-pub mod bulk;
-pub mod document;
-pub mod flags;
-pub mod gitlab;
-pub mod job;
-pub mod outcome;
+mod attempt;
+mod bulk;
+mod consume;
+mod delivery;
+mod document;
+mod elasticsearch;
+mod flags;
+mod gitlab;
+mod ingest;
+mod job;
+mod manifest;
+mod outcome;
+mod parse;
+mod setup;
+mod sink;
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, Result};
+
+pub use consume::Consumer;
+pub use flags::{Cli, Command, Config, ElasticsearchFlags, Flags, ParseFlags, SetupFlags};
+pub use parse::parse;
+
+use crate::{elasticsearch::Elasticsearch, setup::Setup};
+
+/// What `setup` needs, checked: before anything is contacted.
+pub fn setup_of(
+    flags: &SetupFlags,
+    elasticsearch: &ElasticsearchFlags,
+) -> Result<impl Future<Output = Result<()>>> {
+    let client = Elasticsearch::new(&elasticsearch.settings()?).context("Elasticsearch")?;
+    let setup = Setup {
+        naming: elasticsearch.naming()?,
+        index_names: flags.index_names.clone(),
+        kibana_password: service::secret::read(
+            "--kibana-pass",
+            flags.kibana_pass.as_deref(),
+            flags.kibana_pass_file.as_deref(),
+        )?,
+        patience: Duration::from_secs(flags.wait_seconds),
+    };
+    Ok(async move { setup.run(&client).await })
+}
+
+/// Asks the consumer on this host whether it is ready; for a container's healthcheck.
+pub async fn healthcheck(admin: SocketAddr) -> Result<()> {
+    service::admin::ask(admin, "/health/ready").await
+}
+
+/// The error with its causes, of which the last says what really happened.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

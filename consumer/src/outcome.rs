@@ -4,7 +4,7 @@
 
 /// What to do after a whole bulk request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestOutcome {
+pub(crate) enum RequestOutcome {
     /// Read the items.
     Items,
     /// Send the whole body again later.
@@ -19,7 +19,7 @@ pub enum RequestOutcome {
 
 /// What to do with one item of a bulk answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ItemOutcome {
+pub(crate) enum ItemOutcome {
     /// It is there now.
     Created,
     /// It was there before: the same job ingested again.
@@ -31,7 +31,7 @@ pub enum ItemOutcome {
 }
 
 /// By the HTTP status of the request.
-pub fn of_request(status: u16) -> RequestOutcome {
+pub(crate) fn of_request(status: u16) -> RequestOutcome {
     match status {
         200 => RequestOutcome::Items,
         413 => RequestOutcome::Halve,
@@ -42,7 +42,7 @@ pub fn of_request(status: u16) -> RequestOutcome {
 }
 
 /// By the item's status and `error.type`.
-pub fn of_item(status: u16, error_type: &str) -> ItemOutcome {
+pub(crate) fn of_item(status: u16, error_type: &str) -> ItemOutcome {
     match (status, error_type) {
         (200 | 201, _) => ItemOutcome::Created,
         (409, _) => ItemOutcome::Duplicate,

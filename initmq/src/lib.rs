@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use broker::{BrokerFlags, Settings, topology::Topology};
+use broker::{
+    BrokerFlags, Settings,
+    topology::{Queues, Topology},
+};
 use clap::{ArgAction, Parser, ValueEnum, builder::BoolishValueParser};
 use tokio::time::timeout;
 
@@ -61,7 +64,9 @@ pub async fn run(flags: &Flags, settings: &Settings) -> Result<()> {
     let topology = Topology {
         exchange: flags.exchange.clone(),
         routing_key: flags.routekey.clone(),
-        queue: flags.queue.clone(),
+        queues: Queues {
+            jobs: flags.queue.clone(),
+        },
     };
     let kind = match flags.exchange_type {
         ExchangeType::Direct => lapin::ExchangeKind::Direct,

@@ -1,9 +1,9 @@
-//! The health calls: the older tool's, and those of orchestrators. Each tells the truth.
+//! The health calls of the older tool; unlike there, each tells the truth.
 
 use std::{sync::Arc, time::Duration};
 
-use poem::{Response, handler, http::StatusCode, web::Data};
-use service::admin::Readiness;
+use poem::{Response, handler, web::Data};
+use service::admin::{Readiness, answer};
 
 /// How long Elasticsearch may take to show that it lives.
 const ELASTICSEARCH: Duration = Duration::from_secs(3);
@@ -17,13 +17,9 @@ pub(crate) struct Health {
 
 impl Health {
     fn rabbitmq(&self) -> Result<(), String> {
-        match self.readiness.missing().as_slice() {
+        match self.readiness.faults().as_slice() {
             [] => Ok(()),
-            missing => Err(missing
-                .iter()
-                .map(|(name, why)| format!("{name}: {why}"))
-                .collect::<Vec<_>>()
-                .join("; ")),
+            faults => Err(faults.join("; ")),
         }
     }
 
@@ -69,26 +65,4 @@ pub(crate) async fn healthcheck(request: &poem::Request, health: Data<&Arc<Healt
             .filter_map(Result::err)
             .collect::<Vec<_>>(),
     )
-}
-
-/// `/health/live`: the process answers.
-#[handler]
-pub(crate) fn live() -> &'static str {
-    "OK"
-}
-
-/// `/health/ready`: notices can be taken.
-#[handler]
-pub(crate) fn ready(health: Data<&Arc<Health>>) -> Response {
-    answer(health.rabbitmq().err().as_slice())
-}
-
-fn answer(faults: &[String]) -> Response {
-    if faults.is_empty() {
-        return Response::builder().content_type("text/plain").body("OK");
-    }
-    Response::builder()
-        .status(StatusCode::SERVICE_UNAVAILABLE)
-        .content_type("text/plain; charset=utf-8")
-        .body(faults.join("\n"))
 }

@@ -11,7 +11,10 @@ use poem::{
     http::StatusCode,
     listener::{Acceptor, Listener as _, TcpAcceptor, TcpListener},
 };
-use service::admin::Readiness;
+use service::{
+    admin::{self, Readiness},
+    metrics::Metrics,
+};
 
 use crate::{
     Config,
@@ -94,7 +97,7 @@ impl Listener {
         );
         Server::new_with_acceptor(acceptor)
             .run_with_graceful_shutdown(
-                routes(api, health),
+                routes(api, health, service::metrics::start()?),
                 async {
                     if let Err(error) = signal.await {
                         tracing::error!(%error, "no signals can be received; shutting down");
@@ -107,17 +110,20 @@ impl Listener {
     }
 }
 
-fn routes(api: Arc<Api>, health: Arc<Health>) -> impl Endpoint<Output = Response> {
+fn routes(
+    api: Arc<Api>,
+    health: Arc<Health>,
+    metrics: Metrics,
+) -> impl Endpoint<Output = Response> {
     let service = api::service(api);
     let document = service.spec_endpoint();
     let page = service.swagger_ui();
-    Route::new()
+    let routes = Route::new()
         .nest("/", service)
         .at("/openapi.json", document)
         .nest("/docs", page)
-        .at("/healthcheck", get(health::healthcheck))
-        .at("/health/live", get(health::live))
-        .at("/health/ready", get(health::ready))
+        .at("/healthcheck", get(health::healthcheck));
+    admin::add_routes(routes, health.readiness.clone(), metrics)
         .data(health)
         .around(bounded)
 }

@@ -63,6 +63,25 @@ impl WaitTier {
     }
 }
 
+/// The queue that the consumer reads, and those that are named after it.
+#[derive(Debug, Clone)]
+pub struct Queues {
+    /// The queue that the consumer reads.
+    pub jobs: String,
+}
+
+impl Queues {
+    /// The name of a wait tier's queue.
+    pub fn wait(&self, tier: WaitTier) -> String {
+        format!("{}.{}", self.jobs, tier.suffix())
+    }
+
+    /// The name of the queue of dead letters.
+    pub fn dead(&self) -> String {
+        format!("{}.dead", self.jobs)
+    }
+}
+
 /// The names that an operator may choose; the others follow from them.
 #[derive(Debug, Clone)]
 pub struct Topology {
@@ -70,8 +89,8 @@ pub struct Topology {
     pub exchange: String,
     /// The routing key that leads to the queue.
     pub routing_key: String,
-    /// The queue that the consumer reads.
-    pub queue: String,
+    /// The queues.
+    pub queues: Queues,
 }
 
 /// One queue with its arguments.
@@ -107,18 +126,8 @@ impl fmt::Display for TopologyError {
 }
 
 impl Topology {
-    /// The name of a wait tier's queue.
-    pub fn wait_queue(&self, tier: WaitTier) -> String {
-        format!("{}.{}", self.queue, tier.suffix())
-    }
-
-    /// The name of the queue of dead letters.
-    pub fn dead_queue(&self) -> String {
-        format!("{}.dead", self.queue)
-    }
-
     /// All queues, those first that others dead-letter to.
-    pub fn queues(&self) -> Vec<Queue> {
+    pub fn declarations(&self) -> Vec<Queue> {
         let text = |value: &str| AMQPValue::LongString(value.into());
         // At-least-once dead-lettering needs reject-publish, or RabbitMQ quietly does at-most-once.
         let quorum = |dead_exchange: &str, dead_key: &str| {
@@ -130,15 +139,15 @@ impl Topology {
                 ("x-overflow", text("reject-publish")),
             ]
         };
-        let mut jobs = quorum("", &self.dead_queue());
+        let mut jobs = quorum("", &self.queues.dead());
         jobs.push(("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)));
         let mut queues = vec![
             Queue {
-                name: self.dead_queue(),
+                name: self.queues.dead(),
                 arguments: vec![("x-queue-type", text("quorum"))],
             },
             Queue {
-                name: self.queue.clone(),
+                name: self.queues.jobs.clone(),
                 arguments: jobs,
             },
         ];
@@ -147,7 +156,7 @@ impl Topology {
             let milliseconds = i64::try_from(tier.duration().as_millis()).unwrap_or(i64::MAX);
             arguments.push(("x-message-ttl", AMQPValue::LongLongInt(milliseconds)));
             queues.push(Queue {
-                name: self.wait_queue(tier),
+                name: self.queues.wait(tier),
                 arguments,
             });
         }
@@ -180,7 +189,7 @@ impl Topology {
             )
             .await
             .map_err(|error| refused("exchange", &self.exchange, &error))?;
-        for queue in self.queues() {
+        for queue in self.declarations() {
             let mut table = FieldTable::default();
             for (key, value) in queue.arguments {
                 table.insert(key.into(), value);
@@ -200,14 +209,14 @@ impl Topology {
         }
         channel
             .queue_bind(
-                self.queue.as_str().into(),
+                self.queues.jobs.as_str().into(),
                 self.exchange.as_str().into(),
                 self.routing_key.as_str().into(),
                 QueueBindOptions::default(),
                 FieldTable::default(),
             )
             .await
-            .map_err(|error| refused("binding of queue", &self.queue, &error))
+            .map_err(|error| refused("binding of queue", &self.queues.jobs, &error))
     }
 }
 
@@ -229,14 +238,16 @@ mod tests {
         Topology {
             exchange: "gitlab_jobs".into(),
             routing_key: "jobs".into(),
-            queue: "jobs".into(),
+            queues: Queues {
+                jobs: "jobs".into(),
+            },
         }
     }
 
     #[test]
     fn the_queues_are_those_of_the_design() {
         let names: Vec<String> = topology()
-            .queues()
+            .declarations()
             .into_iter()
             .map(|queue| queue.name)
             .collect();
@@ -255,7 +266,7 @@ mod tests {
 
     #[test]
     fn whoever_dead_letters_does_it_at_least_once() {
-        for queue in topology().queues() {
+        for queue in topology().declarations() {
             let has = |key| queue.arguments.iter().any(|(name, _)| *name == key);
             assert_eq!(
                 has("x-dead-letter-exchange"),

@@ -8,11 +8,19 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use poem::{
+    Endpoint, EndpointExt, Response, Route, Server, get, handler,
+    http::StatusCode,
+    listener::{Acceptor, Listener as _, TcpAcceptor, TcpListener},
+    web::Data,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
+
+use crate::metrics::Metrics;
 
 /// How long a health question may take.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -41,10 +49,10 @@ impl Readiness {
     }
 
     /// What is missing, each with the reason; empty when the program is ready.
-    pub fn missing(&self) -> Vec<(&'static str, String)> {
+    pub fn faults(&self) -> Vec<String> {
         let map = self.lock();
         map.iter()
-            .filter_map(|(name, why)| Some((*name, why.clone()?)))
+            .filter_map(|(name, why)| Some(format!("{name}: {}", why.as_ref()?)))
             .collect()
     }
 
@@ -56,6 +64,80 @@ impl Readiness {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Option<String>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A server for health and metrics that is bound and not yet running.
+pub struct AdminServer {
+    acceptor: TcpAcceptor,
+    address: SocketAddr,
+}
+
+impl AdminServer {
+    /// Binds the address; port 0 takes a free one.
+    pub async fn bind(address: SocketAddr) -> Result<Self> {
+        let acceptor = TcpListener::bind(address)
+            .into_acceptor()
+            .await
+            .with_context(|| format!("{address} can't be listened on"))?;
+        let address = acceptor
+            .local_addr()
+            .first()
+            .and_then(|address| address.as_socket_addr().copied())
+            .context("the bound address is no internet address")?;
+        Ok(Self { acceptor, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves health and metrics until the future is dropped.
+    pub async fn serve(self, readiness: Readiness, metrics: Metrics) -> std::io::Result<()> {
+        let routes = add_routes(Route::new(), readiness, metrics);
+        Server::new_with_acceptor(self.acceptor).run(routes).await
+    }
+}
+
+/// Adds `/health/live`, `/health/ready` and `/metrics` to a program's routes.
+pub fn add_routes(routes: Route, readiness: Readiness, metrics: Metrics) -> impl Endpoint {
+    routes
+        .at("/health/live", get(live))
+        .at("/health/ready", get(ready))
+        .at("/metrics", get(render))
+        .data(readiness)
+        .data(metrics)
+}
+
+/// `/health/live`: the process answers.
+#[handler]
+fn live() -> &'static str {
+    "OK"
+}
+
+/// `/health/ready`: what is missing, a line each, with 503; or 200.
+#[handler]
+fn ready(readiness: Data<&Readiness>) -> Response {
+    answer(&readiness.faults())
+}
+
+/// `/metrics`, for Prometheus.
+#[handler]
+fn render(metrics: Data<&Metrics>) -> Response {
+    Response::builder()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(metrics.render())
+}
+
+/// 200 and `OK`, or 503 and the faults, a line each.
+pub fn answer(faults: &[String]) -> Response {
+    if faults.is_empty() {
+        return Response::builder().content_type("text/plain").body("OK");
+    }
+    Response::builder()
+        .status(StatusCode::SERVICE_UNAVAILABLE)
+        .content_type("text/plain; charset=utf-8")
+        .body(faults.join("\n"))
 }
 
 /// Asks `GET path` of a program on this host; an error says what it answered.

@@ -1,0 +1,189 @@
+//! What a message carries through the wait tiers in its AMQP headers: how often it was tried, why it
+//! waits, and until when.
+
+use std::time::Duration;
+
+use broker::topology::WaitTier;
+use jiff::Timestamp;
+use lapin::types::{AMQPValue, FieldTable};
+
+const ATTEMPT: &str = "joblogs-attempt";
+const WAITS: &str = "joblogs-waits";
+const LOOKS: &str = "joblogs-looks";
+const SEEN_BYTES: &str = "joblogs-seen-bytes";
+const NOT_BEFORE: &str = "joblogs-not-before";
+const FIRST_ERROR: &str = "joblogs-first-error";
+const LAST_ERROR: &str = "joblogs-last-error";
+
+/// The longest text that goes into a header.
+const LONGEST_ERROR: usize = 1_000;
+
+/// How often a message without a time of its own comes back after 10 s, then after a minute, then
+/// after 10 minutes: a job that ends soon is searchable soon, a long one costs few calls.
+const SHORT_WAITS: u32 = 60;
+const MIDDLE_WAITS: u32 = 180;
+
+/// How a message came to this delivery. A fresh one has no headers and all of this at its default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// From 1: deliveries at which something was tried.
+    pub number: u32,
+    /// How often it slept.
+    pub waits: u32,
+    /// How often the trace of the ended job was found without its end.
+    pub looks: u32,
+    /// The size of the trace at the last of these looks.
+    pub seen_bytes: u64,
+    /// It is not looked at before this time (Unix milliseconds).
+    pub not_before_ms: i64,
+    /// The first thing that went wrong.
+    pub first_error: Option<String>,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
+}
+
+impl Default for Attempt {
+    fn default() -> Self {
+        Self {
+            number: 1,
+            waits: 0,
+            looks: 0,
+            seen_bytes: 0,
+            not_before_ms: 0,
+            first_error: None,
+            last_error: None,
+        }
+    }
+}
+
+impl Attempt {
+    /// Reads the headers; what is missing or of another type is as on a fresh message.
+    pub(crate) fn of(headers: Option<&FieldTable>) -> Self {
+        let Some(headers) = headers else {
+            return Self::default();
+        };
+        let number = |name: &str| match headers.inner().get(name) {
+            Some(AMQPValue::LongLongInt(number)) => Some(*number),
+            _ => None,
+        };
+        let count = |name| number(name).and_then(|number| u32::try_from(number).ok());
+        let text = |name: &str| match headers.inner().get(name) {
+            Some(AMQPValue::LongString(text)) => Some(text.to_string()),
+            _ => None,
+        };
+        Self {
+            number: count(ATTEMPT).unwrap_or(1),
+            waits: count(WAITS).unwrap_or(0),
+            looks: count(LOOKS).unwrap_or(0),
+            seen_bytes: number(SEEN_BYTES)
+                .and_then(|it| it.try_into().ok())
+                .unwrap_or(0),
+            not_before_ms: number(NOT_BEFORE).unwrap_or(0),
+            first_error: text(FIRST_ERROR),
+            last_error: text(LAST_ERROR),
+        }
+    }
+
+    /// The headers of the next delivery.
+    pub(crate) fn headers(&self) -> FieldTable {
+        let mut table = FieldTable::default();
+        let mut number = |name: &'static str, number: i64| {
+            table.insert(name.into(), AMQPValue::LongLongInt(number));
+        };
+        number(ATTEMPT, self.number.into());
+        number(WAITS, self.waits.into());
+        number(LOOKS, self.looks.into());
+        number(
+            SEEN_BYTES,
+            i64::try_from(self.seen_bytes).unwrap_or(i64::MAX),
+        );
+        number(NOT_BEFORE, self.not_before_ms);
+        for (name, text) in [
+            (FIRST_ERROR, &self.first_error),
+            (LAST_ERROR, &self.last_error),
+        ] {
+            if let Some(text) = text {
+                table.insert(name.into(), AMQPValue::LongString(text.as_str().into()));
+            }
+        }
+        table
+    }
+
+    /// Notes what went wrong.
+    pub(crate) fn note(&mut self, error: &str) {
+        let end = error.floor_char_boundary(LONGEST_ERROR);
+        let error = error[..end].to_owned();
+        self.first_error.get_or_insert_with(|| error.clone());
+        self.last_error = Some(error);
+    }
+
+    /// The next delivery, and the tier in which the message sleeps until then: for `after`, or for
+    /// as long as its number of waits says.
+    pub(crate) fn next(mut self, after: Option<Duration>, now: Timestamp) -> (Self, WaitTier) {
+        let tier = match after {
+            Some(after) => WaitTier::within(after),
+            None if self.waits < SHORT_WAITS => WaitTier::TenSeconds,
+            None if self.waits < MIDDLE_WAITS => WaitTier::OneMinute,
+            None => WaitTier::TenMinutes,
+        };
+        let after = i64::try_from(after.unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
+        self.not_before_ms = now.as_millisecond().saturating_add(after);
+        self.number += 1;
+        self.waits += 1;
+        (self, tier)
+    }
+
+    /// How long the message must sleep on: it came back before its time, as a tier is shorter than
+    /// the time that was asked for.
+    pub(crate) fn early_by(&self, now: Timestamp) -> Option<Duration> {
+        let left = self.not_before_ms - now.as_millisecond();
+        (left > 0).then(|| Duration::from_millis(left.unsigned_abs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_is_written_into_headers_is_read_again() {
+        let mut attempt = Attempt {
+            looks: 2,
+            seen_bytes: 4711,
+            ..Attempt::default()
+        };
+        attempt.note("first");
+        attempt.note(&"ä".repeat(LONGEST_ERROR));
+        let (next, _) = attempt.next(Some(15 * SECOND), Timestamp::now());
+        assert_eq!(Attempt::of(Some(&next.headers())), next);
+        assert_eq!(next.first_error.as_deref(), Some("first"));
+        assert!(next.last_error.unwrap().len() <= LONGEST_ERROR);
+        assert_eq!(Attempt::of(None), Attempt::default());
+    }
+
+    #[test]
+    fn a_message_comes_back_soon_at_first_and_seldom_later() {
+        let tier = |waits| {
+            let attempt = Attempt {
+                waits,
+                ..Attempt::default()
+            };
+            attempt.next(None, Timestamp::now()).1
+        };
+        assert_eq!(tier(0), WaitTier::TenSeconds);
+        assert_eq!(tier(SHORT_WAITS), WaitTier::OneMinute);
+        assert_eq!(tier(MIDDLE_WAITS), WaitTier::TenMinutes);
+    }
+
+    #[test]
+    fn a_time_that_no_tier_has_is_slept_in_pieces() {
+        let now = Timestamp::now();
+        let (next, tier) = Attempt::default().next(Some(75 * SECOND), now);
+        assert_eq!(tier, WaitTier::OneMinute);
+        assert_eq!(next.early_by(now + 60 * SECOND), Some(15 * SECOND));
+        assert_eq!(next.early_by(now + 75 * SECOND), None);
+        assert_eq!(Attempt::default().early_by(now), None);
+    }
+}

@@ -1,0 +1,272 @@
+//! One delivery: the message read, ingested, and its outcome turned into effects. This is the only
+//! place that publishes and acknowledges.
+//!
+//! INVARIANT: a message is acknowledged only after lines and manifest are confirmed by
+//! Elasticsearch, or after the message itself is confirmed in a wait tier or among the dead letters.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::{
+    Publisher,
+    topology::{Queues, WaitTier},
+};
+use jiff::Timestamp;
+use lapin::{
+    message::Delivery,
+    options::BasicAckOptions,
+    types::{AMQPValue, FieldTable},
+};
+use metrics::counter;
+use notice::{Message, MessageError, SealKeys, Token};
+use tracing::Instrument;
+
+use crate::{
+    attempt::Attempt,
+    ingest::{Context, Outcome, binding, ingest},
+};
+
+/// One delivery's work. RabbitMQ takes a message away after 30 minutes (`consumer_timeout`).
+const WORK: Duration = Duration::from_mins(25);
+/// One attempt to get a confirm; there is another for as long as the delivery is ours.
+const CONFIRM: Duration = Duration::from_secs(10);
+/// How long an older tool's token, once sealed, can be opened.
+const SEALED: Duration = Duration::from_hours(72);
+
+/// What turns outcomes into effects.
+pub(crate) struct Effects {
+    pub(crate) context: Arc<Context>,
+    pub(crate) publisher: Publisher,
+    pub(crate) queues: Queues,
+    /// For how long a message may wait before it is given up.
+    pub(crate) patience: Duration,
+}
+
+/// What is done with a delivery before it is acknowledged.
+enum Effect {
+    Acknowledge,
+    Sleep(WaitTier, Attempt),
+    Bury {
+        step: &'static str,
+        reason: String,
+        attempt: Attempt,
+    },
+}
+
+impl Effects {
+    /// Takes one delivery to its end. When its channel closes meanwhile the broker has the message
+    /// again, and all that is done here twice is absorbed by the ids.
+    pub(crate) async fn handle(&self, delivery: Delivery) {
+        let mut attempt = Attempt::of(delivery.properties.headers().as_ref());
+        let (body, effect) = match Message::read(&delivery.data, &self.context.instance) {
+            Err(error) => {
+                attempt.note(&error.to_string());
+                let effect = Effect::Bury {
+                    step: "read the message",
+                    reason: error.to_string(),
+                    attempt,
+                };
+                (without_token(&delivery.data, &error), effect)
+            }
+            Ok((message, token)) => {
+                let message = sealed(message, &token, &self.context.seal_keys);
+                let span = tracing::info_span!(
+                    "message",
+                    instance = %message.instance,
+                    project_id = %message.project_id,
+                    job_id = %message.job_id,
+                    attempt = attempt.number
+                );
+                let body = message.to_body();
+                let effect = self.work(message, token, attempt).instrument(span).await;
+                (body, effect)
+            }
+        };
+        self.perform(&effect, &body).await;
+        if let Err(error) = delivery.ack(BasicAckOptions::default()).await {
+            tracing::warn!(%error, "the channel closed before the acknowledgement; the message comes again");
+        }
+    }
+
+    async fn work(&self, message: Message, token: Token, attempt: Attempt) -> Effect {
+        let now = Timestamp::now();
+        if let Some(early) = attempt.early_by(now) {
+            return Effect::Sleep(WaitTier::within(early), attempt);
+        }
+        let received_at = message.received_at;
+        let context = self.context.clone();
+        let outcome = {
+            let attempt = attempt.clone();
+            // In a task of its own, so that a panic over one message is that message's end alone.
+            let work = async move { ingest(&context, &message, &token, &attempt).await };
+            let mut task = AbortOnDrop(tokio::spawn(work.in_current_span()));
+            tokio::time::timeout(WORK, &mut task.0).await
+        };
+        let outcome = match outcome {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panicked)) => Outcome::Dead {
+                step: "ingest",
+                reason: format!("a fault in Joblogs: {panicked}"),
+            },
+            Err(_) => Outcome::Wait {
+                after: None,
+                reason: format!("the work took longer than {WORK:?}"),
+                look: None,
+            },
+        };
+        self.effect_of(outcome, attempt, received_at)
+    }
+
+    fn effect_of(&self, outcome: Outcome, mut attempt: Attempt, received_at: Timestamp) -> Effect {
+        let now = Timestamp::now();
+        match outcome {
+            Outcome::Indexed => Effect::Acknowledge,
+            Outcome::Dead { step, reason } => {
+                attempt.note(&reason);
+                Effect::Bury {
+                    step,
+                    reason,
+                    attempt,
+                }
+            }
+            Outcome::Wait {
+                after,
+                reason,
+                look,
+            } => {
+                tracing::info!(reason, waits = attempt.waits, "waiting");
+                attempt.note(&reason);
+                if now.duration_since(received_at) > self.patience.try_into().unwrap_or_default() {
+                    let reason = format!("given up after {:?}: {reason}", self.patience);
+                    return Effect::Bury {
+                        step: "wait",
+                        reason,
+                        attempt,
+                    };
+                }
+                if let Some(bytes) = look {
+                    attempt.looks += 1;
+                    attempt.seen_bytes = bytes;
+                }
+                let (next, tier) = attempt.next(after, now);
+                Effect::Sleep(tier, next)
+            }
+        }
+    }
+
+    async fn perform(&self, effect: &Effect, body: &[u8]) {
+        match effect {
+            Effect::Acknowledge => count("indexed"),
+            Effect::Sleep(tier, attempt) => {
+                self.publish(&self.queues.wait(*tier), body, attempt.headers())
+                    .await;
+                count("wait");
+            }
+            Effect::Bury {
+                step,
+                reason,
+                attempt,
+            } => {
+                tracing::error!(step, reason, "dead letter");
+                self.publish(&self.queues.dead(), body, death(step, reason, attempt))
+                    .await;
+                count("dead");
+            }
+        }
+    }
+
+    /// Publishes to a queue until it is confirmed. The delivery is ours for as long as that takes:
+    /// when our channel closes, whoever waits for this ends it.
+    async fn publish(&self, queue: &str, body: &[u8], headers: FieldTable) {
+        while let Err(error) = self
+            .publisher
+            .publish_confirmed("", queue, body, headers.clone(), CONFIRM)
+            .await
+        {
+            tracing::warn!(%error, queue, "the message is not confirmed yet; trying again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// A task that ends with whoever waits for it.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn count(outcome: &'static str) {
+    counter!("joblogs_messages_total", "outcome" => outcome).increment(1);
+}
+
+/// The message as it may lie in the broker: a token that came in clear is sealed.
+fn sealed(mut message: Message, token: &Token, keys: &SealKeys) -> Message {
+    if let Token::Clear(clear) = token {
+        let expires_at =
+            Timestamp::now().as_second() + i64::try_from(SEALED.as_secs()).unwrap_or(0);
+        message.sealed_token = keys.seal(clear, binding(&message), expires_at).ok();
+    }
+    message
+}
+
+/// A body that we can't read, without what may be a token in it.
+fn without_token(body: &[u8], error: &MessageError) -> Vec<u8> {
+    let Ok(serde_json::Value::Object(mut fields)) = serde_json::from_slice(body) else {
+        return body.to_vec();
+    };
+    // Of a newer version's message the token is sealed, and needed when it is replayed.
+    if *error != MessageError::UnknownVersion
+        || fields
+            .get("token")
+            .is_some_and(serde_json::Value::is_string)
+    {
+        fields.remove("token");
+    }
+    fields.remove("gitlab_token");
+    serde_json::Value::Object(fields).to_string().into_bytes()
+}
+
+/// The headers of a dead letter.
+fn death(step: &str, reason: &str, attempt: &Attempt) -> FieldTable {
+    let mut table = FieldTable::default();
+    let mut text = |name: &'static str, text: &str| {
+        table.insert(name.into(), AMQPValue::LongString(text.into()));
+    };
+    text("joblogs-step", step);
+    text("joblogs-reason", reason);
+    text("joblogs-died-at", &Timestamp::now().to_string());
+    text(
+        "joblogs-first-error",
+        attempt.first_error.as_deref().unwrap_or(reason),
+    );
+    text(
+        "joblogs-last-error",
+        attempt.last_error.as_deref().unwrap_or(reason),
+    );
+    table.insert(
+        "joblogs-attempts".into(),
+        AMQPValue::LongLongInt(attempt.number.into()),
+    );
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreadable_message_is_kept_without_its_token() {
+        let older =
+            br#"{"url":"https://evil.example/","gitlab_token":"glpat-canary","job_id":"1"}"#;
+        let kept = without_token(older, &MessageError::UnknownInstance);
+        assert_eq!(kept, br#"{"job_id":"1","url":"https://evil.example/"}"#);
+        let newer = br#"{"token":{"sealed":"x"},"version":"2.0"}"#;
+        assert_eq!(without_token(newer, &MessageError::UnknownVersion), newer);
+        assert_eq!(
+            without_token(b"no JSON", &MessageError::UnknownVersion),
+            b"no JSON"
+        );
+    }
+}

@@ -1,0 +1,497 @@
+//! What the consumer does with one message: a straight line of named steps, each of which goes on or
+//! ends with an [`Outcome`]. Nothing here publishes or acknowledges.
+
+use std::time::{Duration, Instant};
+
+use jiff::{Timestamp, tz::TimeZone};
+use metrics::{counter, histogram};
+use notice::{Instance, Message, SealError, SealKeys, Token, TokenBinding};
+use reqwest::Response;
+use secrecy::SecretString;
+use serde_json::Value;
+use trace::{Line, Options, Parser, Summary};
+
+use crate::{
+    attempt::Attempt,
+    bulk::BulkBuilder,
+    document::{Action, Indices, LineWriter, PAGE_BYTES, facts, job_key},
+    elasticsearch::{Elasticsearch, ElasticsearchError},
+    flags::Naming,
+    gitlab::{Gitlab, GitlabError},
+    job::Job,
+    manifest::{Errors, Manifest, State, state_of},
+    sink::{Sink, Tally},
+};
+
+/// Between a job's end and the first look at its trace: GitLab's read replicas lag behind.
+const REPLICA_LAG: Duration = Duration::from_secs(3);
+/// When a trace without its end is looked at again, after the look before: the last one is past
+/// GitLab's archiving, two minutes after the job's end.
+const LOOKS: [Duration; 3] = [
+    Duration::from_secs(15),
+    Duration::from_mins(1),
+    Duration::from_secs(150),
+];
+
+/// What is to become of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Lines and manifest are in Elasticsearch, or the manifest says why there are none.
+    Indexed,
+    /// It has to be looked at again.
+    Wait {
+        /// Not before this long; else as its number of waits says.
+        after: Option<Duration>,
+        /// Why.
+        reason: String,
+        /// For a trace without its end: its size.
+        look: Option<u64>,
+    },
+    /// It is given up.
+    Dead {
+        /// At which step.
+        step: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What every message needs.
+pub(crate) struct Context {
+    /// The GitLab instance.
+    pub instance: Instance,
+    /// Its API.
+    pub gitlab: Gitlab,
+    /// Where lines go.
+    pub elasticsearch: Elasticsearch,
+    /// How indices are named.
+    pub naming: Naming,
+    /// Keys that open callers' tokens.
+    pub seal_keys: SealKeys,
+    /// The operator's token.
+    pub gitlab_token: Option<SecretString>,
+}
+
+/// Takes a message all the way. `Err` and `Ok` are both outcomes; `Err` is an early one.
+pub(crate) async fn ingest(
+    context: &Context,
+    message: &Message,
+    token: &Token,
+    attempt: &Attempt,
+) -> Outcome {
+    let work = Work {
+        context,
+        message,
+        attempt,
+        started: Instant::now(),
+    };
+    work.run(token).await.unwrap_or_else(|outcome| outcome)
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    message: &'a Message,
+    attempt: &'a Attempt,
+    started: Instant,
+}
+
+/// A trace that went through the parser and into Elasticsearch.
+struct Read {
+    summary: Summary,
+    /// How many lines were sent.
+    lines: u64,
+    tally: Tally,
+    errors: Errors,
+    state: State,
+    complete: bool,
+}
+
+impl Work<'_> {
+    async fn run(&self, token: &Token) -> Result<Outcome, Outcome> {
+        let token = self.open(token)?;
+        let job = self.fetch_job(&token).await?;
+        if job.erased_at.is_some() {
+            return self.without_trace(&job, State::Erased).await;
+        }
+        if job.started_at.is_none() {
+            return self.without_trace(&job, State::NoTrace).await;
+        }
+        wait_for_replicas(&job).await;
+        let Some(trace) = self.fetch_trace(&job, &token).await? else {
+            return self.after_empty_trace(&job).await;
+        };
+        let indices = self.indices(&job);
+        let read = self.index_trace(trace, &job, &indices).await?;
+        self.write_manifest(&job, &indices, &read).await?;
+        Ok(match self.next_look(&read) {
+            Some(wait) => wait,
+            None => Outcome::Indexed,
+        })
+    }
+
+    /// The token to ask GitLab with: the caller's, or the operator's where there is none that opens.
+    fn open(&self, token: &Token) -> Result<SecretString, Outcome> {
+        let opened = match token {
+            Token::Clear(clear) => return Ok(clear.clone()),
+            Token::Absent => Err("the notice brought no GitLab token".to_owned()),
+            Token::Sealed(sealed) => {
+                let binding = binding(self.message);
+                let now = Timestamp::now().as_second();
+                match self.context.seal_keys.open(sealed, binding, now) {
+                    Ok(token) => return Ok(token),
+                    // Not the operator's token instead: somebody tampered with the message.
+                    Err(error @ SealError::Forged) => return Err(dead("open the token", &error)),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+        };
+        opened.or_else(|why: String| {
+            let reason = format!("{why}, and there is no --gitlab-token");
+            self.context
+                .gitlab_token
+                .clone()
+                .ok_or_else(|| dead("open the token", &reason))
+        })
+    }
+
+    async fn fetch_job(&self, token: &SecretString) -> Result<Job, Outcome> {
+        let (project, id) = (self.message.project_id, self.message.job_id);
+        match self.context.gitlab.job(project, id, token).await {
+            Ok(job) if job.is_final() => Ok(job),
+            Ok(job) => Err(Outcome::Wait {
+                after: None,
+                reason: format!("the job is {}", job.status),
+                look: None,
+            }),
+            Err(error) => Err(self.refused(None, "fetch the job", error).await),
+        }
+    }
+
+    /// The trace as a stream; `None` where GitLab has none.
+    async fn fetch_trace(
+        &self,
+        job: &Job,
+        token: &SecretString,
+    ) -> Result<Option<Response>, Outcome> {
+        let (project, id) = (self.message.project_id, self.message.job_id);
+        match self.context.gitlab.trace(project, id, token).await {
+            Ok(trace) => Ok(Some(trace)),
+            Err(GitlabError::NotFound) => Ok(None),
+            Err(error) => Err(self.refused(Some(job), "fetch the trace", error).await),
+        }
+    }
+
+    /// What an answer of GitLab's that is none means for the message.
+    async fn refused(&self, job: Option<&Job>, step: &'static str, error: GitlabError) -> Outcome {
+        let manifest = |state| async move {
+            let manifest = self.manifest(job).state(state, false).took(self.started);
+            let indices = match job {
+                Some(job) => self.indices(job),
+                None => self.indices_of_unknown_job(),
+            };
+            self.write(&manifest, &indices).await
+        };
+        match error {
+            GitlabError::TokenRefused(_) => match manifest(State::Forbidden).await {
+                Ok(()) => Outcome::Dead {
+                    step,
+                    reason: format!("token refused: {error}"),
+                },
+                Err(wait) => wait,
+            },
+            GitlabError::NotFound => match manifest(State::Gone).await {
+                Ok(()) => Outcome::Indexed,
+                Err(wait) => wait,
+            },
+            GitlabError::RateLimited(after) => Outcome::Wait {
+                after: Some(after),
+                reason: error.to_string(),
+                look: None,
+            },
+            GitlabError::Unavailable(_) => wait(&error),
+        }
+    }
+
+    async fn without_trace(&self, job: &Job, state: State) -> Result<Outcome, Outcome> {
+        let manifest = self
+            .manifest(Some(job))
+            .state(state, true)
+            .took(self.started);
+        self.write(&manifest, &self.indices(job)).await?;
+        Ok(Outcome::Indexed)
+    }
+
+    /// A job that ran and has no trace: as with one whose end is missing, it may come yet.
+    async fn after_empty_trace(&self, job: &Job) -> Result<Outcome, Outcome> {
+        let complete = job.ends_without_trailer();
+        let manifest = self
+            .manifest(Some(job))
+            .state(State::NoTrace, complete)
+            .took(self.started);
+        self.write(&manifest, &self.indices(job)).await?;
+        Ok(self.look_again(complete, 0).unwrap_or(Outcome::Indexed))
+    }
+
+    /// Streams the trace through the parser into Elasticsearch; what is held does not grow with it.
+    async fn index_trace(
+        &self,
+        mut trace: Response,
+        job: &Job,
+        indices: &Indices,
+    ) -> Result<Read, Outcome> {
+        let size = trace.content_length();
+        let mut filling = Filling::new(self.line_writer(job, size));
+        let mut sink = Sink::new(self.context.elasticsearch.clone(), indices.clone());
+        let mut parser = Parser::new(Options::default());
+        while let Some(chunk) = trace
+            .chunk()
+            .await
+            .map_err(|error| wait(&GitlabError::from(error)))?
+        {
+            counter!("joblogs_trace_bytes_total").increment(chunk.len() as u64);
+            parser.push(&chunk, &mut |line| filling.add(&line));
+            for body in filling.full.drain(..) {
+                sink.send(body)
+                    .await
+                    .map_err(|error| refused_by_elasticsearch(&error))?;
+            }
+        }
+        // What comes out at the end may be a part of a line: where the trace has not got its end yet
+        // it is left out, for under `create` it would stay in the way of the whole line.
+        let mut last = Filling::new(filling.writer.clone());
+        let summary = parser.finish(&mut |line| last.add(&line));
+        let (state, complete) = state_of(job, &summary);
+        let mut lines = filling.lines;
+        let mut bodies = filling.finish();
+        if complete || self.is_last_look() {
+            lines += last.lines;
+            bodies.extend(last.finish());
+        }
+        for body in bodies {
+            sink.send(body)
+                .await
+                .map_err(|error| refused_by_elasticsearch(&error))?;
+        }
+        let mut errors = filling.errors;
+        errors.append(last.errors);
+        let tally = sink
+            .finish()
+            .await
+            .map_err(|error| refused_by_elasticsearch(&error))?;
+        Ok(Read {
+            summary,
+            lines,
+            tally,
+            errors,
+            state,
+            complete,
+        })
+    }
+
+    fn line_writer(&self, job: &Job, size: Option<u64>) -> LineWriter {
+        // Lines of a trace that was shorter at the last look may have been given other links.
+        let has_grown = self.attempt.looks > 0 && size != Some(self.attempt.seen_bytes);
+        let action = match size {
+            Some(size) if has_grown && size > PAGE_BYTES => Action::Index,
+            _ => Action::Create,
+        };
+        LineWriter::new(
+            action,
+            &job_key(self.message),
+            self.facts(Some(job)),
+            Some(job),
+            size,
+        )
+    }
+
+    async fn write_manifest(
+        &self,
+        job: &Job,
+        indices: &Indices,
+        read: &Read,
+    ) -> Result<(), Outcome> {
+        let manifest = self
+            .manifest(Some(job))
+            .state(read.state, read.complete)
+            .summary(&read.summary)
+            .lines(read.lines, read.tally, &read.errors)
+            .took(self.started);
+        self.write(&manifest, indices).await?;
+        self.report(job, read);
+        Ok(())
+    }
+
+    /// One line of log a finished job, and the metrics.
+    fn report(&self, job: &Job, read: &Read) {
+        let outcomes = [
+            ("created", read.tally.created),
+            ("duplicate", read.tally.duplicates),
+            ("rejected", read.tally.rejected),
+        ];
+        for (outcome, count) in outcomes {
+            counter!("joblogs_lines_total", "outcome" => outcome).increment(count);
+        }
+        if let Some(end) = job.finished_at {
+            let delay = Timestamp::now().duration_since(end).as_secs_f64();
+            histogram!("joblogs_ingestion_delay_seconds").record(delay.max(0.0));
+        }
+        tracing::info!(
+            state = read.state.as_str(),
+            status = job.status,
+            lines = read.lines,
+            created = read.tally.created,
+            duplicates = read.tally.duplicates,
+            rejected = read.tally.rejected,
+            bytes = read.summary.bytes,
+            milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "job indexed"
+        );
+    }
+
+    fn next_look(&self, read: &Read) -> Option<Outcome> {
+        self.look_again(read.complete, read.summary.bytes)
+    }
+
+    fn look_again(&self, complete: bool, bytes: u64) -> Option<Outcome> {
+        let after = *LOOKS.get(self.attempt.looks as usize)?;
+        (!complete).then(|| Outcome::Wait {
+            after: Some(after),
+            reason: "the end of the trace is missing".to_owned(),
+            look: Some(bytes),
+        })
+    }
+
+    fn is_last_look(&self) -> bool {
+        self.attempt.looks as usize >= LOOKS.len()
+    }
+
+    fn facts(&self, job: Option<&Job>) -> Value {
+        facts(
+            self.message,
+            job,
+            &self.context.instance,
+            self.attempt.number,
+        )
+    }
+
+    fn manifest(&self, job: Option<&Job>) -> Manifest {
+        let manifest = Manifest::new(
+            self.facts(job),
+            self.message.received_at,
+            self.attempt.number,
+        );
+        match job {
+            Some(job) => manifest.job(job),
+            None => manifest,
+        }
+    }
+
+    async fn write(&self, manifest: &Manifest, indices: &Indices) -> Result<(), Outcome> {
+        manifest
+            .write(
+                &self.context.elasticsearch,
+                &indices.jobs,
+                &job_key(self.message),
+            )
+            .await
+            .map_err(|error| refused_by_elasticsearch(&error))
+    }
+
+    fn indices(&self, job: &Job) -> Indices {
+        Indices::of(
+            &self.context.naming,
+            self.message.index_name.as_ref(),
+            job.day(),
+        )
+    }
+
+    /// Of a job that GitLab tells nothing about, the day of the notice is all that is known.
+    fn indices_of_unknown_job(&self) -> Indices {
+        let day = self.message.received_at.to_zoned(TimeZone::UTC).date();
+        Indices::of(&self.context.naming, self.message.index_name.as_ref(), day)
+    }
+}
+
+/// The job that a message's token was sealed for.
+pub(crate) fn binding(message: &Message) -> TokenBinding<'_> {
+    TokenBinding {
+        instance: &message.instance,
+        project_id: message.project_id,
+        job_id: message.job_id,
+    }
+}
+
+async fn wait_for_replicas(job: &Job) {
+    let Some(end) = job.finished_at else { return };
+    let since = Duration::try_from(Timestamp::now().duration_since(end)).unwrap_or_default();
+    tokio::time::sleep(REPLICA_LAG.saturating_sub(since)).await;
+}
+
+fn wait(error: &dyn std::error::Error) -> Outcome {
+    Outcome::Wait {
+        after: None,
+        reason: error.to_string(),
+        look: None,
+    }
+}
+
+fn dead(step: &'static str, reason: &dyn std::fmt::Display) -> Outcome {
+    Outcome::Dead {
+        step,
+        reason: reason.to_string(),
+    }
+}
+
+fn refused_by_elasticsearch(error: &ElasticsearchError) -> Outcome {
+    match error {
+        ElasticsearchError::Rejected { .. } | ElasticsearchError::TooLarge => {
+            dead("index the lines", error)
+        }
+        // Wrong credentials are the operator's to mend; no message is lost over them.
+        ElasticsearchError::Refused { .. }
+        | ElasticsearchError::Unavailable(_)
+        | ElasticsearchError::Conflict => wait(error),
+    }
+}
+
+/// Bodies that are being filled with the lines of one trace.
+struct Filling {
+    writer: LineWriter,
+    builder: BulkBuilder,
+    full: Vec<crate::bulk::BulkBody>,
+    document: Vec<u8>,
+    lines: u64,
+    errors: Errors,
+}
+
+impl Filling {
+    fn new(writer: LineWriter) -> Self {
+        Self {
+            writer,
+            builder: BulkBuilder::default(),
+            full: Vec::new(),
+            document: Vec::new(),
+            lines: 0,
+            errors: Errors::default(),
+        }
+    }
+
+    fn add(&mut self, line: &Line<'_>) {
+        self.lines += 1;
+        self.errors.see(line);
+        self.document.clear();
+        self.writer.write_action(line, &mut self.document);
+        self.builder.add(&self.document);
+        if self.builder.is_full() {
+            self.full.push(self.builder.take());
+        }
+    }
+
+    fn finish(&mut self) -> Vec<crate::bulk::BulkBody> {
+        let mut bodies = std::mem::take(&mut self.full);
+        if !self.builder.is_empty() {
+            bodies.push(self.builder.take());
+        }
+        bodies
+    }
+}

@@ -1,0 +1,301 @@
+//! The manifest: what we know about the ingestion of one job, written last, by this one code path.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use trace::{Level, Line, Section, Summary, Trailer};
+
+use crate::{
+    elasticsearch::{Elasticsearch, ElasticsearchError},
+    job::Job,
+    sink::Tally,
+};
+
+/// Sections in a manifest; jobs have dozens.
+const MOST_SECTIONS: usize = 1_000;
+/// Error lines in a manifest, and bytes of each one's text.
+const MOST_ERRORS: usize = 10;
+const LONGEST_ERROR: usize = 1024;
+/// How often the manifest is written anew when somebody else writes it too.
+const ATTEMPTS: usize = 10;
+
+/// What there is of a job's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// All of it.
+    Complete,
+    /// All that GitLab's or the runner's limit left of it.
+    Truncated,
+    /// Its end is missing.
+    Incomplete,
+    /// Somebody erased it.
+    Erased,
+    /// There is none.
+    NoTrace,
+    /// The token may not read it.
+    Forbidden,
+    /// GitLab knows no such job.
+    Gone,
+}
+
+impl State {
+    /// The name in a document.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Truncated => "truncated",
+            Self::Incomplete => "incomplete",
+            Self::Erased => "erased",
+            Self::NoTrace => "no_trace",
+            Self::Forbidden => "forbidden",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// What a trace that was read to its end says of itself, and whether GitLab will ever have more.
+pub(crate) fn state_of(job: &Job, summary: &Summary) -> (State, bool) {
+    let is_cut = matches!(summary.trailer, Some(Trailer::LimitExceeded { .. }))
+        || job.failure_reason.as_deref() == Some("trace_size_exceeded");
+    let is_whole = is_cut || summary.trailer.is_some() || job.ends_without_trailer();
+    match (is_cut, is_whole) {
+        _ if summary.lines == 0 => (State::NoTrace, is_whole),
+        (true, _) => (State::Truncated, true),
+        (_, true) => (State::Complete, true),
+        (_, false) => (State::Incomplete, false),
+    }
+}
+
+/// A manifest that is being put together.
+pub(crate) struct Manifest(Value);
+
+impl Manifest {
+    /// Of a job with these facts; `attempts` deliveries so far.
+    pub(crate) fn new(facts: Value, received_at: Timestamp, attempts: u32) -> Self {
+        let mut manifest = facts;
+        let now = Timestamp::now();
+        manifest["attempts"] = attempts.into();
+        manifest["received_at"] = received_at.to_string().into();
+        manifest["ingested_at"] = now.to_string().into();
+        // Where the job's own end is not known, Kibana's time axis takes this.
+        manifest["@timestamp"] = now.to_string().into();
+        for count in ["bytes", "lines", "indexed", "rejected"] {
+            manifest[count] = 0.into();
+        }
+        Self(manifest)
+    }
+
+    /// What there is of the log, and whether that is all that GitLab will ever have.
+    pub(crate) fn state(mut self, state: State, complete: bool) -> Self {
+        self.0["state"] = state.as_str().into();
+        self.0["complete"] = complete.into();
+        self
+    }
+
+    /// The job's times.
+    pub(crate) fn job(mut self, job: &Job) -> Self {
+        let manifest = &mut self.0;
+        let times = [
+            ("created_at", Some(job.created_at)),
+            ("started_at", job.started_at),
+            ("finished_at", job.finished_at),
+            ("erased_at", job.erased_at),
+            ("@timestamp", job.finished_at),
+        ];
+        for (name, time) in times {
+            if let Some(time) = time {
+                manifest[name] = time.to_string().into();
+            }
+        }
+        if let Some(end) = job.finished_at {
+            let delay = Timestamp::now().duration_since(end).as_secs_f64();
+            manifest["delay_seconds"] = ((delay.max(0.0) * 1000.0).round() / 1000.0).into();
+        }
+        for (name, seconds) in [
+            ("duration", job.duration),
+            ("queued_duration", job.queued_duration),
+        ] {
+            if let Some(seconds) = seconds {
+                manifest[name] = seconds.into();
+            }
+        }
+        self
+    }
+
+    /// What went through the parser.
+    pub(crate) fn summary(mut self, summary: &Summary) -> Self {
+        let sections: Vec<Value> = summary
+            .sections
+            .iter()
+            .take(MOST_SECTIONS)
+            .map(section)
+            .collect();
+        let manifest = &mut self.0;
+        manifest["bytes"] = summary.bytes.into();
+        manifest["sha256"] = hex(&summary.sha256).into();
+        manifest["sections"] = sections.into();
+        if let Some(trailer) = &summary.trailer {
+            manifest["trailer"] = trailer.as_str().into();
+            if let Some(reason) = trailer.reason() {
+                manifest["trailer_reason"] = reason.into();
+            }
+        }
+        self
+    }
+
+    /// What became of the lines.
+    pub(crate) fn lines(mut self, lines: u64, tally: Tally, errors: &Errors) -> Self {
+        let manifest = &mut self.0;
+        manifest["lines"] = lines.into();
+        manifest["indexed"] = tally.indexed().into();
+        manifest["rejected"] = tally.rejected.into();
+        manifest["errors"] = errors.0.clone().into();
+        self
+    }
+
+    /// How long the ingestion took.
+    pub(crate) fn took(mut self, started: std::time::Instant) -> Self {
+        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0["ingestion_ms"] = milliseconds.into();
+        self
+    }
+
+    /// Writes it, unless a better one is there: one that is complete where this is not, or that
+    /// knows more of the log. Two consumers of the same job can't undo each other's.
+    pub(crate) async fn write(
+        &self,
+        elasticsearch: &Elasticsearch,
+        index: &str,
+        key: &str,
+    ) -> Result<(), ElasticsearchError> {
+        let mut outcome = Ok(());
+        for _ in 0..ATTEMPTS {
+            let path = match elasticsearch.document(index, key).await? {
+                None => format!("{index}/_create/{key}"),
+                Some(there) if worth(&there.source) > worth(&self.0) => return Ok(()),
+                Some(there) => format!(
+                    "{index}/_doc/{key}?if_seq_no={}&if_primary_term={}",
+                    there.seq_no, there.primary_term
+                ),
+            };
+            outcome = elasticsearch.put(&path, &self.0).await;
+            if outcome != Err(ElasticsearchError::Conflict) {
+                return outcome;
+            }
+        }
+        outcome
+    }
+}
+
+/// Manifests in the order of what they know.
+fn worth(manifest: &Value) -> (bool, bool, u64) {
+    (
+        manifest["complete"].as_bool().unwrap_or(false),
+        // One that knows of no job is the least.
+        manifest["status"].is_string(),
+        manifest["bytes"].as_u64().unwrap_or(0),
+    )
+}
+
+/// The first error lines of a trace.
+#[derive(Default)]
+pub(crate) struct Errors(Vec<Value>);
+
+impl Errors {
+    /// Looks at a line.
+    pub(crate) fn see(&mut self, line: &Line<'_>) {
+        if self.0.len() < MOST_ERRORS && line.level == Some(Level::Error) {
+            let end = line.text.floor_char_boundary(LONGEST_ERROR);
+            self.0.push(json!({
+                "line": line.number,
+                "section": line.section,
+                "message": line.text[..end],
+            }));
+        }
+    }
+
+    /// Adds those that came after.
+    pub(crate) fn append(&mut self, mut later: Self) {
+        self.0.append(&mut later.0);
+        self.0.truncate(MOST_ERRORS);
+    }
+}
+
+/// A section with its start (RFC 3339), seconds (`null`: never closed) and lines.
+pub(crate) fn section(section: &Section) -> Value {
+    json!({
+        "name": section.name,
+        "ordinal": section.ordinal,
+        "started": Timestamp::from_second(section.started).ok().map(|at| at.to_string()),
+        "seconds": section.seconds,
+        "lines": section.lines(),
+        "first_line": section.first_line,
+        "last_line": section.last_line,
+    })
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(trace: &str) -> Summary {
+        let mut parser = trace::Parser::new(trace::Options::default());
+        parser.push(trace.as_bytes(), &mut |_| {});
+        parser.finish(&mut |_| {})
+    }
+
+    fn job(status: &str, more: &str) -> Job {
+        let json = format!(
+            r#"{{"id":1,"status":"{status}","created_at":"2026-11-22T10:00:00Z","started_at":"2026-11-22T10:00:01Z"{more}}}"#
+        );
+        Job::parse(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn states_go_by_trailer_limit_and_status() {
+        let success = job("success", "");
+        let too_large = job("failed", r#","failure_reason":"trace_size_exceeded""#);
+        let limit = "a\n\u{1b}[33;1mJob's log exceeded limit of 4 bytes.\nJob execution will continue but no more output will be collected.\u{1b}[0;m\n";
+        for (job, trace, state, complete) in [
+            (
+                &success,
+                "a\n\u{1b}[32;1mJob succeeded\u{1b}[0;m\n",
+                State::Complete,
+                true,
+            ),
+            (&success, "a\n", State::Incomplete, false),
+            (&success, limit, State::Truncated, true),
+            (&too_large, "a\n", State::Truncated, true),
+            (&job("canceled", ""), "a\n", State::Complete, true),
+            (&success, "", State::NoTrace, false),
+            (&job("canceled", ""), "", State::NoTrace, true),
+        ] {
+            assert_eq!(
+                state_of(job, &summary(trace)),
+                (state, complete),
+                "{trace:?} {}",
+                job.status
+            );
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_knows_more_is_worth_more() {
+        let gone = json!({"complete": false, "state": "gone", "bytes": 0});
+        let short = json!({"complete": false, "status": "success", "bytes": 5});
+        let long = json!({"complete": false, "status": "success", "bytes": 6});
+        let whole = json!({"complete": true, "status": "success", "bytes": 4});
+        assert!(worth(&gone) < worth(&short));
+        assert!(worth(&short) < worth(&long));
+        assert!(worth(&long) < worth(&whole));
+    }
+}

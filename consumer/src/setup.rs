@@ -1,0 +1,222 @@
+//! `consumer setup`: index templates, adapted to what the cluster can do. Idempotent.
+//!
+//! What a cluster can do is found out by asking for the better thing and reading the refusal: lists
+//! of modules differ between Elasticsearch, its core and OpenSearch.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use elasticsearch::http::Method;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    elasticsearch::{Elasticsearch, ElasticsearchError},
+    flags::{DatePlace, Naming},
+};
+
+/// Between two looks whether Elasticsearch is there.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Above the templates that Elasticsearch ships (100) and those of its agents (up to 500).
+const PRIORITY: u64 = 501;
+
+/// A template: its name, what comes after NAME in the indices it is for, its body.
+type Template = (&'static str, &'static str, &'static str);
+
+/// The more special ones come later, and with a higher priority: `*-team-*` takes `…-team-a-jobs` too.
+const TEMPLATES: [Template; 3] = [
+    ("joblogs", "", include_str!("../elasticsearch/lines.json")),
+    (
+        "joblogs-jobs",
+        "-jobs",
+        include_str!("../elasticsearch/jobs.json"),
+    ),
+    (
+        "joblogs-rejected",
+        "-rejected",
+        include_str!("../elasticsearch/rejected.json"),
+    ),
+];
+
+/// What a mapping type is replaced by on a cluster that lacks it.
+fn next_best(mapping_type: &str) -> Option<Value> {
+    match mapping_type {
+        // Neither has positions or norms; phrases are slower with this, and it takes more space.
+        "match_only_text" => Some(json!({"type": "text", "norms": false, "index_options": "docs"})),
+        _ => None,
+    }
+}
+
+/// What `setup` is to do.
+pub(crate) struct Setup {
+    /// How indices are named.
+    pub naming: Naming,
+    /// Further names: globs.
+    pub index_names: Vec<String>,
+    /// The password for `kibana_system`.
+    pub kibana_password: Option<SecretString>,
+    /// How long to wait for Elasticsearch.
+    pub patience: Duration,
+}
+
+impl Setup {
+    /// Does it, saying each step in a line.
+    pub(crate) async fn run(&self, elasticsearch: &Elasticsearch) -> Result<()> {
+        wait_until_there(elasticsearch, self.patience).await?;
+        for (priority, (name, suffix, body)) in (PRIORITY..).zip(TEMPLATES) {
+            let mut template: Value = serde_json::from_str(body)
+                .with_context(|| format!("the file of the template {name} is no JSON"))?;
+            let patterns = self.patterns(suffix);
+            template["index_patterns"] = patterns.clone().into();
+            template["priority"] = priority.into();
+            put_template(elasticsearch, name, template).await?;
+            println!("template {name} is in place, for {}", patterns.join(", "));
+        }
+        if let Some(password) = &self.kibana_password {
+            set_kibana_password(elasticsearch, password).await?;
+        }
+        Ok(())
+    }
+
+    /// The index patterns of a template. Dates begin with 20 for a long time to come, and without it
+    /// a pattern would take indices that are none of ours.
+    fn patterns(&self, suffix: &str) -> Vec<String> {
+        let own = [self.naming.name.as_str().to_owned()];
+        own.iter()
+            .chain(&self.index_names)
+            .filter(|name| !name.is_empty())
+            .map(|name| match self.naming.date {
+                DatePlace::Prefix => format!("20*-{name}{suffix}"),
+                DatePlace::Suffix => format!("{name}{suffix}-20*"),
+            })
+            .collect()
+    }
+}
+
+/// Waits for a cluster that answers; wrong credentials are an end at once.
+async fn wait_until_there(elasticsearch: &Elasticsearch, patience: Duration) -> Result<()> {
+    let end = Instant::now() + patience;
+    loop {
+        match elasticsearch.is_there().await {
+            Ok(()) => return Ok(()),
+            Err(error @ ElasticsearchError::Refused { .. }) => bail!(
+                "{error}; ELASTIC_PASSWORD counts only when a volume is new: give the password that the volume was made with, or remove the volume"
+            ),
+            Err(error) if Instant::now() >= end => bail!("{error} (tried for {patience:?})"),
+            Err(error) => tracing::warn!(%error, "waiting for Elasticsearch"),
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Puts a template; where the cluster lacks a mapping type, with the next best one.
+async fn put_template(
+    elasticsearch: &Elasticsearch,
+    name: &str,
+    mut template: Value,
+) -> Result<()> {
+    let path = format!("_index_template/{name}");
+    loop {
+        let reason = match elasticsearch.put(&path, &template).await {
+            Ok(()) => return Ok(()),
+            Err(ElasticsearchError::Rejected { reason, .. }) => reason,
+            Err(error) => return Err(error).with_context(|| format!("the template {name}")),
+        };
+        let Some((lacking, replacement)) = lacking_type(&reason) else {
+            bail!("Elasticsearch refused the template {name}: {reason}");
+        };
+        if replace(&mut template["template"]["mappings"], lacking, &replacement) == 0 {
+            bail!("Elasticsearch refused the template {name}: {reason}");
+        }
+        println!("this cluster lacks the type {lacking}: {replacement} instead");
+    }
+}
+
+/// The mapping type that the refusal is about, in Elasticsearch's words and in OpenSearch's.
+fn lacking_type(reason: &str) -> Option<(&str, Value)> {
+    let after = ["mapper type [", "handler for type ["]
+        .iter()
+        .find_map(|words| reason.split_once(words))?
+        .1;
+    let (name, _) = after.split_once(']')?;
+    Some((name, next_best(name)?))
+}
+
+/// Replaces every field of a type; how many there were.
+fn replace(mapping: &mut Value, lacking: &str, replacement: &Value) -> usize {
+    if mapping["type"] == lacking {
+        *mapping = replacement.clone();
+        return 1;
+    }
+    let fields = mapping.get_mut("properties").and_then(Value::as_object_mut);
+    fields.map_or(0, |fields| {
+        fields
+            .values_mut()
+            .map(|field| replace(field, lacking, replacement))
+            .sum()
+    })
+}
+
+async fn set_kibana_password(elasticsearch: &Elasticsearch, password: &SecretString) -> Result<()> {
+    let body = json!({"password": password.expose_secret()});
+    let path = "_security/user/kibana_system/_password";
+    match elasticsearch.json(Method::Post, path, Some(&body)).await {
+        Ok(Some(_)) => println!("the password of kibana_system is set"),
+        // A cluster without native users has no Kibana either.
+        Ok(None) | Err(ElasticsearchError::Rejected { .. }) => {
+            println!("this cluster has no user kibana_system: no password is set");
+        }
+        Err(error) => return Err(error).context("the password of kibana_system"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use notice::IndexName;
+
+    use super::*;
+
+    fn setup(date: DatePlace) -> Setup {
+        let name = IndexName::parse("joblogs").unwrap();
+        Setup {
+            naming: Naming { name, date },
+            index_names: vec!["team-*".to_owned()],
+            kibana_password: None,
+            patience: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn patterns_cover_the_configured_name_and_those_that_callers_may_ask_for() {
+        assert_eq!(
+            setup(DatePlace::Prefix).patterns("-jobs"),
+            ["20*-joblogs-jobs", "20*-team-*-jobs"]
+        );
+        assert_eq!(
+            setup(DatePlace::Suffix).patterns(""),
+            ["joblogs-20*", "team-*-20*"]
+        );
+    }
+
+    #[test]
+    fn a_type_that_is_lacking_is_replaced_everywhere() {
+        for reason in [
+            "The mapper type [match_only_text] declared on field [message] does not exist.",
+            "No handler for type [match_only_text] declared on field [message]",
+        ] {
+            assert_eq!(lacking_type(reason).unwrap().0, "match_only_text");
+        }
+        assert_eq!(lacking_type("The mapper type [date_nanos] declared"), None);
+        for (name, _, body) in TEMPLATES {
+            let mut template: Value = serde_json::from_str(body).unwrap();
+            let (lacking, replacement) = ("match_only_text", next_best("match_only_text").unwrap());
+            assert!(
+                replace(&mut template["template"]["mappings"], lacking, &replacement) > 0,
+                "{name}"
+            );
+            assert!(!template.to_string().contains(lacking), "{name}");
+        }
+    }
+}
