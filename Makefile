@@ -32,10 +32,11 @@ images: ## Get the images of RabbitMQ, Elasticsearch and Kibana, or build stand-
 	@docker/bootstrap.sh
 	@docker/images.sh
 
-test: unit ## All tests that there are; those on real servers join with the consumer
+test: check e2e ## All tests
 
-e2e: images ## The whole way, on real servers
-	@$(with_images) cargo test --locked -p e2e
+e2e: images ## The tests of the whole way, on real servers (TEST=words of a name: only those)
+	cargo build --locked --bins
+	@$(with_images) cargo test --locked -p e2e --test e2e -- $(TEST)
 
 check: lint unit doc ## Format, lints, licences, unit tests, documentation
 
@@ -47,7 +48,8 @@ lint:
 	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR docker/*.sh docker/standin/*/*.sh .ci/run; fi
 
 unit:
-	cargo test --locked --workspace
+	cargo test --locked --workspace --exclude e2e
+	cargo test --locked -p e2e --lib
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps

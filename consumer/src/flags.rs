@@ -66,7 +66,7 @@ pub struct Flags {
     #[arg(long, env = "JOBLOGS_SEAL_KEY_FILE")]
     pub seal_key_file: Option<PathBuf>,
     /// How many jobs are worked on at the same time.
-    #[arg(long, env = "JOBLOGS_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, env = "JOBLOGS_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
     /// For how many hours a message waits for its job's end, or for a server that is down,
     /// before it becomes a dead letter.
@@ -299,7 +299,25 @@ impl ElasticsearchFlags {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
     use super::*;
+
+    #[test]
+    fn the_readme_has_all_flags() {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let mut all = Cli::command();
+        let setup = all.find_subcommand_mut("setup").unwrap().clone();
+        for (name, command) in [("consumer", &all), ("consumer setup", &setup)] {
+            let table = service::cli::flag_table(command);
+            assert!(
+                service::cli::check_readme(&readme, name, &table).unwrap(),
+                "run UPDATE_README=1 cargo test the_readme; it should hold:\n{table}"
+            );
+        }
+    }
 
     fn naming(words: &[&str]) -> Result<Naming> {
         let words = ["consumer", "setup"].iter().chain(words);

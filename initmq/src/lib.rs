@@ -89,3 +89,22 @@ pub async fn run(flags: &Flags, settings: &Settings) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_readme_has_all_flags() {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let table = service::cli::flag_table(&Flags::command());
+        assert!(
+            service::cli::check_readme(&readme, "initmq", &table).unwrap(),
+            "run UPDATE_README=1 cargo test the_readme; it should hold:\n{table}"
+        );
+    }
+}

@@ -150,3 +150,22 @@ impl Flags {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_readme_has_all_flags() {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let table = service::cli::flag_table(&Cli::command());
+        assert!(
+            service::cli::check_readme(&readme, "listener", &table).unwrap(),
+            "run UPDATE_README=1 cargo test the_readme; it should hold:\n{table}"
+        );
+    }
+}

@@ -13,7 +13,8 @@ use crate::Invalid;
 pub struct IndexName(String);
 
 impl IndexName {
-    /// Reads a name. It begins with a letter or a digit, so that it can stand before the date too.
+    /// Reads a name. It begins with a letter or a digit, so that it can stand before the date too,
+    /// and ends in none of what tells our other indices from those of lines.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let begins_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
         let is_allowed = |byte: u8| {
@@ -22,6 +23,11 @@ impl IndexName {
         if !begins_well || text.len() > 200 || !text.bytes().all(is_allowed) {
             return Err(Invalid(
                 "must be 1 to 200 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit",
+            ));
+        }
+        if text.ends_with("-jobs") || text.ends_with("-rejected") {
+            return Err(Invalid(
+                "must not end in -jobs or -rejected: so end the names of manifests and rejected lines",
             ));
         }
         Ok(Self(text.to_owned()))
@@ -123,6 +129,8 @@ mod tests {
         }
         assert!(IndexName::parse(&"a".repeat(201)).is_err());
         assert!(IndexName::parse("team-a_1.x").is_ok());
+        assert!(IndexName::parse("team-jobs").is_err());
+        assert!(IndexName::parse("jobs").is_ok());
     }
 
     #[test]

@@ -18,6 +18,6 @@ pub fn start(debug: bool) {
     if std::io::stderr().is_terminal() {
         logs.init();
     } else {
-        logs.json().flatten_event(true).init();
+        logs.json().flatten_event(true).with_span_list(false).init();
     }
 }
