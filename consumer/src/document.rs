@@ -219,12 +219,11 @@ fn text_field(out: &mut Vec<u8>, name: &str, text: &str) {
 }
 
 fn text_or_null_field(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
-    match text {
-        Some(text) => text_field(out, name, text),
-        None => {
-            field(out, name);
-            out.extend_from_slice(b"null");
-        }
+    if let Some(text) = text {
+        text_field(out, name, text);
+    } else {
+        field(out, name);
+        out.extend_from_slice(b"null");
     }
 }
 

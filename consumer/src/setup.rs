@@ -19,24 +19,16 @@ use crate::{
 /// Between two looks whether Elasticsearch is there.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Above the templates that Elasticsearch ships (100) and those of its agents (up to 500).
-const PRIORITY: u64 = 501;
+const PRIORITY: usize = 501;
 
-/// A template: its name, what comes after NAME in the indices it is for, its body.
-type Template = (&'static str, &'static str, &'static str);
+/// A template: what comes after NAME in the indices it is for, and its body.
+type Template = (&'static str, &'static str);
 
 /// The more special ones come later, and with a higher priority: `*-team-*` takes `…-team-a-jobs` too.
 const TEMPLATES: [Template; 3] = [
-    ("joblogs", "", include_str!("../elasticsearch/lines.json")),
-    (
-        "joblogs-jobs",
-        "-jobs",
-        include_str!("../elasticsearch/jobs.json"),
-    ),
-    (
-        "joblogs-rejected",
-        "-rejected",
-        include_str!("../elasticsearch/rejected.json"),
-    ),
+    ("", include_str!("../elasticsearch/lines.json")),
+    ("-jobs", include_str!("../elasticsearch/jobs.json")),
+    ("-rejected", include_str!("../elasticsearch/rejected.json")),
 ];
 
 /// What a mapping type is replaced by on a cluster that lacks it.
@@ -64,19 +56,26 @@ impl Setup {
     /// Does it, saying each step in a line.
     pub(crate) async fn run(&self, elasticsearch: &Elasticsearch) -> Result<()> {
         wait_until_there(elasticsearch, self.patience).await?;
-        for (priority, (name, suffix, body)) in (PRIORITY..).zip(TEMPLATES) {
+        for (kind, (suffix, body)) in TEMPLATES.into_iter().enumerate() {
+            let name = format!("joblogs-{}{suffix}", self.naming.name);
             let mut template: Value = serde_json::from_str(body)
                 .with_context(|| format!("the file of the template {name} is no JSON"))?;
             let patterns = self.patterns(suffix);
             template["index_patterns"] = patterns.clone().into();
-            template["priority"] = priority.into();
-            put_template(elasticsearch, name, template).await?;
+            template["priority"] = self.priority(kind).into();
+            put_template(elasticsearch, &name, template).await?;
             println!("template {name} is in place, for {}", patterns.join(", "));
         }
         if let Some(password) = &self.kibana_password {
             set_kibana_password(elasticsearch, password).await?;
         }
         Ok(())
+    }
+
+    /// The longer name is the more special one: `20*-joblogs` takes `…-team-joblogs` too, and where two
+    /// templates of the same priority may take an index, Elasticsearch refuses the second.
+    fn priority(&self, kind: usize) -> usize {
+        PRIORITY + TEMPLATES.len() * self.naming.name.as_str().len() + kind
     }
 
     /// The index patterns of a template. Dates begin with 20 for a long time to come, and without it
@@ -201,6 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn manifests_come_before_lines_and_longer_names_before_shorter_ones() {
+        let short = setup(DatePlace::Prefix);
+        let mut long = setup(DatePlace::Prefix);
+        long.naming.name = IndexName::parse("team-joblogs").unwrap();
+        assert!(short.priority(0) > 500);
+        assert!(short.priority(0) < short.priority(1));
+        assert!(short.priority(2) < long.priority(0));
+    }
+
+    #[test]
     fn a_type_that_is_lacking_is_replaced_everywhere() {
         for reason in [
             "The mapper type [match_only_text] declared on field [message] does not exist.",
@@ -209,7 +218,7 @@ mod tests {
             assert_eq!(lacking_type(reason).unwrap().0, "match_only_text");
         }
         assert_eq!(lacking_type("The mapper type [date_nanos] declared"), None);
-        for (name, _, body) in TEMPLATES {
+        for (name, body) in TEMPLATES {
             let mut template: Value = serde_json::from_str(body).unwrap();
             let (lacking, replacement) = ("match_only_text", next_best("match_only_text").unwrap());
             assert!(
