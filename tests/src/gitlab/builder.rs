@@ -6,12 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::facts;
 use super::fault::{Fault, Faults, On};
 use super::generator::{ExpectedLine, Script};
 use super::job::{JobState, Status};
 use super::state::Shared;
 use super::trace::{Content, LateTail, Texts, Trace};
 
+const STAYS: &str = "a job is never taken out, only marked as deleted";
 /// How long a job waits for its runner, unless a sample says otherwise.
 const QUEUED: Duration = Duration::from_millis(984);
 
@@ -241,6 +243,25 @@ impl Job {
         self.with(|job| job.status(Timestamp::now()))
     }
 
+    /// Its facts at this moment, as the API gives them, without a request that would stand in the log.
+    pub fn facts(&self) -> Value {
+        let state = self.shared.lock();
+        let job = state.jobs.get(&self.key()).expect(STAYS);
+        let project = state.project(&self.project_id.to_string());
+        let project = project.expect("a job belongs to a project");
+        facts::job(job, project, &state.url, Timestamp::now())
+    }
+
+    /// Its end, once it is over.
+    pub fn finished_at(&self) -> Option<Timestamp> {
+        self.with(|job| job.finished_at(Timestamp::now()))
+    }
+
+    /// Whether `expected_lines` knows its lines.
+    pub fn is_generated(&self) -> bool {
+        self.content().0.is_generated()
+    }
+
     /// The whole trace, as it can be read when all has arrived.
     pub fn trace(&self) -> Vec<u8> {
         let (content, outcome) = self.content();
@@ -281,6 +302,6 @@ impl Job {
     fn with<T>(&self, change: impl FnOnce(&mut JobState) -> T) -> T {
         let mut state = self.shared.lock();
         let job = state.jobs.get_mut(&self.key());
-        change(job.expect("a job is never taken out, only marked as deleted"))
+        change(job.expect(STAYS))
     }
 }

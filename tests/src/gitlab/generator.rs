@@ -58,6 +58,8 @@ pub struct ExpectedLine {
     pub section: Option<String>,
     /// When the line was written; `None` in a trace without the runner's headers.
     pub timestamp_ns: Option<i64>,
+    /// Where its bytes begin in the trace, the runner's header among them.
+    pub offset: u64,
 }
 
 /// A generated trace: everything that decides its bytes.
@@ -94,9 +96,15 @@ impl Script {
         self,
         outcome: Status,
     ) -> impl Iterator<Item = ExpectedLine> + Send + use<> {
-        let mut number = 0;
+        let (mut number, mut end) = (0, 0);
+        let mut bytes = String::new();
         (0..self.entries(outcome)).filter_map(move |index| {
             let entry = self.entry(index, Some(outcome));
+            bytes.clear();
+            self.write_blank(&mut bytes, index, &entry);
+            let offset = end + bytes.len() as u64;
+            self.write(&mut bytes, index, &entry);
+            end += bytes.len() as u64;
             let text = entry.text?;
             number += 1;
             let stream = if entry.writer.ends_with('E') {
@@ -110,6 +118,7 @@ impl Script {
                 stream: self.timestamps.then_some(stream),
                 section: entry.section,
                 timestamp_ns: self.timestamps.then(|| self.microsecond(index) * 1_000),
+                offset,
             })
         })
     }
@@ -125,24 +134,33 @@ impl Script {
         let mut out = String::new();
         for index in entries {
             let entry = self.entry(index, outcome);
-            let time = self.time(index);
-            if entry.blank_before {
-                self.header(&mut out, time, entry.writer, ' ');
-                out.push('\n');
-            }
-            let last = entry.writes.len().saturating_sub(1);
-            for (position, write) in entry.writes.iter().enumerate() {
-                if position == 0 || self.timestamps {
-                    let flag = if position == 0 { ' ' } else { '+' };
-                    self.header(&mut out, time, entry.writer, flag);
-                }
-                out.push_str(write);
-                if position == last || self.timestamps {
-                    out.push('\n');
-                }
-            }
+            self.write_blank(&mut out, index, &entry);
+            self.write(&mut out, index, &entry);
         }
         out.into_bytes()
+    }
+
+    /// The empty line before an entry, where there is one.
+    fn write_blank(&self, out: &mut String, index: u64, entry: &Entry) {
+        if entry.blank_before {
+            self.header(out, self.time(index), entry.writer, ' ');
+            out.push('\n');
+        }
+    }
+
+    fn write(&self, out: &mut String, index: u64, entry: &Entry) {
+        let time = self.time(index);
+        let last = entry.writes.len().saturating_sub(1);
+        for (position, write) in entry.writes.iter().enumerate() {
+            if position == 0 || self.timestamps {
+                let flag = if position == 0 { ' ' } else { '+' };
+                self.header(out, time, entry.writer, flag);
+            }
+            out.push_str(write);
+            if position == last || self.timestamps {
+                out.push('\n');
+            }
+        }
     }
 
     fn header(&self, out: &mut String, time: Timestamp, writer: &str, flag: char) {
@@ -297,6 +315,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_begins_at_its_offset() {
+        for timestamps in [true, false] {
+            let script = script(1_000, timestamps);
+            let bytes = [script.body(), script.tail(Status::Failed)].concat();
+            for line in script.expected(Status::Failed) {
+                let offset = usize::try_from(line.offset).unwrap();
+                assert!(offset == 0 || bytes[offset - 1] == b'\n', "{line:?}");
+                let end = bytes.len().min(offset + 1_000);
+                let found = without_escapes(&String::from_utf8_lossy(&bytes[offset..end]));
+                let first = found.split('\n').find(|text| !text.is_empty()).unwrap();
+                let is_here =
+                    first.contains(&line.text) || timestamps && found.contains(&line.text);
+                assert!(is_here, "{line:?}: {first}");
+            }
+        }
+    }
+
+    #[test]
     fn times_rise_and_numbers_have_no_gap() {
         let expected: Vec<ExpectedLine> = script(500, true).expected(Status::Success).collect();
         for (before, line) in expected.iter().zip(&expected[1..]) {
@@ -327,9 +363,9 @@ mod tests {
         while let Some((before, after)) = rest.split_once('\x1b') {
             out.push_str(before);
             rest = if after.starts_with(']') {
-                after.split_once("\x1b\\").unwrap().1
+                after.split_once("\x1b\\").unwrap_or_default().1
             } else if let Some(colour) = after.strip_prefix('[') {
-                colour.split_once(['m', 'K']).unwrap().1
+                colour.split_once(['m', 'K']).unwrap_or_default().1
             } else {
                 after
             };

@@ -78,6 +78,11 @@ impl Content {
         [&self.body[..from_body], &tail[..from_tail]].concat()
     }
 
+    /// Whether all is known of its lines, and not their texts alone.
+    pub(super) fn is_generated(&self) -> bool {
+        matches!(self.source, Source::Generated(_))
+    }
+
     pub(super) fn expected_lines(
         &self,
         outcome: Status,

@@ -1,0 +1,157 @@
+//! The programs as an operator would start them: what is no secret by flags, secrets by variables (listener) or by
+//! files (consumer), so that the process list has none.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use reqwest::StatusCode;
+
+use crate::listener::Listener;
+use crate::program::Program;
+use crate::world::World;
+
+/// From a program's start until it serves.
+const READY: Duration = Duration::from_secs(30);
+
+impl World {
+    /// Exchange, queues and templates, as two one-shots make them.
+    pub(crate) async fn set_up(&self) -> Result<()> {
+        self.initmq().await?;
+        self.run(
+            "consumer",
+            &["--debug", "setup"],
+            &self.consumer_variables()?,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The queues, for a test that has no use for Elasticsearch.
+    pub(crate) async fn initmq(&self) -> Result<Arc<Program>> {
+        self.run(
+            "initmq",
+            &["--debug"],
+            &self.broker_variables(self.servers.rabbitmq.port),
+        )
+        .await
+    }
+
+    /// A listener that serves.
+    pub(crate) async fn listener(&self) -> Result<Listener> {
+        self.listener_by(self.servers.rabbitmq.port, &self.gitlab.url())
+            .await
+    }
+
+    /// A listener that serves, finds the broker on this port, and takes notices about this GitLab.
+    pub(crate) async fn listener_by(&self, rabbitmq_port: u16, gitlab: &str) -> Result<Listener> {
+        let flags = [
+            "--bind",
+            "127.0.0.1",
+            "-p",
+            "0",
+            "--gitlab",
+            gitlab,
+            "--debug",
+        ];
+        let flags = [&flags[..], &["--es-index", &self.name]].concat();
+        let mut variables = self.broker_variables(rabbitmq_port);
+        variables.push(("JOBLOGS_SEAL_KEY", self.seal_key.clone()));
+        let program = self.start("listener", &flags, &variables)?;
+        let address = self.address(&program, "listening").await?;
+        self.is_ready(&program, &address).await?;
+        Ok(Listener::new(&address))
+    }
+
+    /// A consumer that consumes.
+    pub(crate) async fn consumer(&self) -> Result<Arc<Program>> {
+        self.consumer_of(&self.gitlab.url()).await
+    }
+
+    /// A consumer that consumes what is about this GitLab.
+    pub(crate) async fn consumer_of(&self, gitlab: &str) -> Result<Arc<Program>> {
+        let flags = ["--gitlab", gitlab, "--admin", "127.0.0.1:0", "--debug"];
+        let program = self.start("consumer", &flags, &self.consumer_variables()?)?;
+        let address = self.address(&program, "serving health and metrics").await?;
+        self.is_ready(&program, &address).await?;
+        Ok(program)
+    }
+
+    /// `initmq` and `listener` have the same variables for the broker.
+    pub(crate) fn broker_variables(&self, port: u16) -> Vec<(&'static str, String)> {
+        let rabbitmq = &self.servers.rabbitmq;
+        vec![
+            ("JOBLOGS_HOST", "127.0.0.1".into()),
+            ("JOBLOGS_PORT", port.to_string()),
+            ("JOBLOGS_VHOST", self.name.clone()),
+            ("JOBLOGS_USER", rabbitmq.user.into()),
+            ("JOBLOGS_PASS", rabbitmq.password.clone()),
+        ]
+    }
+
+    fn consumer_variables(&self) -> Result<Vec<(&'static str, String)>> {
+        let servers = &self.servers;
+        Ok(vec![
+            ("JOBLOGS_RMQ_HOST", "127.0.0.1".into()),
+            ("JOBLOGS_RMQ_PORT", servers.rabbitmq.port.to_string()),
+            ("JOBLOGS_RMQ_VHOST", self.name.clone()),
+            ("JOBLOGS_RMQ_USER", servers.rabbitmq.user.into()),
+            (
+                "JOBLOGS_RMQ_PASS_FILE",
+                self.secret("rmq-pass", &servers.rabbitmq.password)?,
+            ),
+            ("JOBLOGS_ES_HOST", "127.0.0.1".into()),
+            ("JOBLOGS_ES_PORT", servers.elasticsearch_port.to_string()),
+            ("JOBLOGS_ES_URL_SCHEME", "http".into()),
+            ("JOBLOGS_ES_USER", "elastic".into()),
+            (
+                "JOBLOGS_ES_PASS_FILE",
+                self.secret("es-pass", &servers.elasticsearch_password)?,
+            ),
+            ("JOBLOGS_ES_INDEX", self.name.clone()),
+            (
+                "JOBLOGS_SEAL_KEY_FILE",
+                self.secret("seal-key", &self.seal_key)?,
+            ),
+        ])
+    }
+
+    /// The path of a file that holds this.
+    fn secret(&self, name: &str, value: &str) -> Result<String> {
+        let path = self.folder().join(name);
+        fs::write(&path, format!("{value}\n"))?;
+        Ok(path
+            .to_str()
+            .context("a temporary path is UTF-8")?
+            .to_owned())
+    }
+
+    /// The field `address` of the log line with this message.
+    async fn address(&self, program: &Program, message: &str) -> Result<String> {
+        let what = format!("{} logs {message:?}", program.name());
+        let line = self
+            .until(what, READY, async || program.logged(message))
+            .await?;
+        let address = line["address"]
+            .as_str()
+            .context("the line has no address")?;
+        Ok(address.to_owned())
+    }
+
+    async fn is_ready(&self, program: &Program, address: &str) -> Result<()> {
+        let url = format!("http://{address}/health/ready");
+        let what = format!("{} is ready", program.name());
+        self.until(what, READY, async || {
+            let answer = reqwest::get(&url).await?;
+            let status = answer.status();
+            ensure!(
+                status == StatusCode::OK,
+                "{status}: {}",
+                answer.text().await?
+            );
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,120 @@
+//! The containers of this run, and what an interrupted run left. Each bears the id of the process that started it: a
+//! container whose process is gone is nobody's any more.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::errors::Error;
+use testcontainers::bollard::models::PortBinding;
+use testcontainers::bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
+use testcontainers::core::{ContainerPort, IntoContainerPort as _};
+use testcontainers::runners::AsyncRunner as _;
+use testcontainers::{ContainerRequest, GenericImage, ImageExt as _};
+
+/// The process that the container belongs to, by its id and its host; `make down` removes by the first one too.
+const OWNER: &str = "joblogs.e2e";
+const OWNERS_HOST: &str = "joblogs.e2e.host";
+/// The engine's answers, and starting a container; a pull of the official images goes into the latter.
+const ANSWER: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_mins(10);
+
+/// The engine that testcontainers will use.
+pub(crate) async fn engine() -> Result<Docker> {
+    let docker = Docker::connect_with_defaults()?.with_timeout(ANSWER);
+    let docker = docker.negotiate_version().await?;
+    Ok(docker)
+}
+
+/// Splits `host/name:tag`; without a tag it is `latest`.
+pub(crate) fn image(name: &str) -> GenericImage {
+    let slash = name.rfind('/').map_or(0, |slash| slash + 1);
+    match name[slash..].rsplit_once(':') {
+        Some((last, tag)) => GenericImage::new(format!("{}{last}", &name[..slash]), tag.to_owned()),
+        None => GenericImage::new(name.to_owned(), "latest".to_owned()),
+    }
+}
+
+/// Starts a container as ours. Says which ports of this host, free ones of the loopback interface, lead to its ports.
+pub(crate) async fn start<const PORTS: usize>(
+    request: ContainerRequest<GenericImage>,
+    ports: [u16; PORTS],
+) -> Result<[u16; PORTS]> {
+    let request = request
+        .with_label(OWNER, std::process::id().to_string())
+        .with_label(OWNERS_HOST, host_name())
+        .with_startup_timeout(START)
+        .with_host_config_modifier(move |config| {
+            let loopback = PortBinding {
+                host_ip: Some("127.0.0.1".into()),
+                host_port: Some("0".into()),
+            };
+            let bind = |port: &u16| (format!("{port}/tcp"), Some(vec![loopback.clone()]));
+            config.publish_all_ports = Some(false);
+            config.port_bindings = Some(ports.iter().map(bind).collect());
+        });
+    let container = request.start().await?;
+    let mut published = ports;
+    for port in &mut published {
+        let inside: ContainerPort = port.tcp();
+        *port = container.get_host_port_ipv4(inside).await?;
+    }
+    // Its own `Drop` needs a runtime, which is gone when tests are; `remove_own` does it, whatever happened.
+    std::mem::forget(container);
+    Ok(published)
+}
+
+/// Removes the containers of runs that are over. Two at once don't disturb each other: one process's is enough.
+pub(crate) async fn remove_abandoned(docker: &Docker) -> Result<()> {
+    let program_of = |owner: &str| std::fs::read_to_string(format!("/proc/{owner}/comm"));
+    // An id may have been given to another program since.
+    let is_over = |owner: &str| !program_of(owner).is_ok_and(|program| program.starts_with("e2e"));
+    remove(docker, is_over).await
+}
+
+/// Removes the containers of this process.
+pub(crate) async fn remove_own() -> Result<()> {
+    let own = std::process::id().to_string();
+    remove(&engine().await?, |owner| owner == own).await
+}
+
+async fn remove(docker: &Docker, is_to_go: impl Fn(&str) -> bool) -> Result<()> {
+    let label = format!("{OWNERS_HOST}={}", host_name());
+    let options = ListContainersOptions {
+        all: true,
+        filters: Some(HashMap::from([("label".to_owned(), vec![label])])),
+        ..Default::default()
+    };
+    for container in docker.list_containers(Some(options)).await? {
+        let labels = container.labels.unwrap_or_default();
+        let owner = labels.get(OWNER).map_or("", String::as_str);
+        let Some(id) = container.id.filter(|_| is_to_go(owner)) else {
+            continue;
+        };
+        let options = RemoveContainerOptions {
+            force: true,
+            v: true,
+            ..Default::default()
+        };
+        match docker.remove_container(&id, Some(options)).await {
+            // Somebody else is about to, or has.
+            Ok(())
+            | Err(Error::DockerResponseServerError {
+                status_code: 404 | 409,
+                ..
+            }) => {}
+            Err(error) => {
+                let what = format!("removing the container {id} of a test run");
+                return Err(error).context(what);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Process ids mean something on one host only, and an engine may serve several.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}

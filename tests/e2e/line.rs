@@ -1,0 +1,152 @@
+//! One line of a job as the simulated GitLab issued it, and what differs in the document that should be it.
+
+use std::fmt::Debug;
+
+use anyhow::{Result, bail};
+use e2e::elasticsearch::Hit;
+use e2e::gitlab::{ExpectedLine, Job, Stream};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// GitLab's job page shows so many bytes of the end of a trace (GITLAB.md, 1.6).
+const PAGE: usize = 512_000;
+
+/// A line that was issued: its number and its text, and all the rest where the trace is a generated one.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) number: u64,
+    text: String,
+    rest: Option<ExpectedLine>,
+}
+
+/// Every line that was issued, in order.
+pub(crate) fn expected_lines(job: &Job) -> Result<Box<dyn Iterator<Item = Line> + Send>> {
+    if job.is_generated() {
+        return Ok(Box::new(job.expected_lines().map(|line| Line {
+            number: line.number,
+            text: line.text.clone(),
+            rest: Some(line),
+        })));
+    }
+    let texts = job.expected_texts()?;
+    Ok(Box::new((1..).zip(texts).map(|(number, text)| Line {
+        number,
+        text,
+        rest: None,
+    })))
+}
+
+/// What of a trace the job's page shows.
+pub(crate) struct Page {
+    job_url: String,
+    /// Where its first whole line begins.
+    begins_at: u64,
+    lines_before: u64,
+}
+
+impl Page {
+    pub(crate) fn of(job: &Job) -> Self {
+        let trace = job.trace();
+        let job_url = job.facts()["web_url"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let begins_at = trace
+            .len()
+            .checked_sub(PAGE)
+            .filter(|cut| *cut > 0)
+            .map_or(0, |cut| {
+                // The first line is thrown away, for it is partial.
+                let end = trace[cut..].iter().position(|byte| *byte == b'\n');
+                cut + end.map_or(PAGE, |end| end + 1)
+            });
+        Self {
+            job_url,
+            begins_at: begins_at as u64,
+            lines_before: 0,
+        }
+    }
+
+    /// The link to a line; called in their order.
+    pub(crate) fn url_of(&mut self, line: &Line) -> Result<String> {
+        let offset = line.rest.as_ref().map(|rest| rest.offset);
+        let is_before = match (offset, self.begins_at) {
+            (_, 0) => false,
+            (Some(offset), begins_at) => offset < begins_at,
+            (None, _) => {
+                bail!("of a trace this long only the lines of a generated one have a known place")
+            }
+        };
+        if is_before {
+            self.lines_before = line.number;
+            return Ok(format!("{}/raw", self.job_url));
+        }
+        Ok(format!(
+            "{}#L{}",
+            self.job_url,
+            line.number - self.lines_before
+        ))
+    }
+}
+
+/// A document, and what is wrong with it.
+pub(crate) struct Found<'a> {
+    document: &'a Hit,
+    pub(crate) differences: Vec<String>,
+}
+
+impl<'a> Found<'a> {
+    pub(crate) fn new(document: &'a Hit) -> Self {
+        Self {
+            document,
+            differences: Vec::new(),
+        }
+    }
+
+    /// Against the line in its place.
+    pub(crate) fn compare(&mut self, expected: &Line, line_url: &str) {
+        let document = &self.document.source;
+        self.is("line", &document["line"], &json!(expected.number));
+        self.is("message", &document["message"], &json!(expected.text));
+        self.is("line_url", &document["line_url"], &json!(line_url));
+        let Some(rest) = &expected.rest else { return };
+        let stream = rest.stream.map(|stream| match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        });
+        self.is("stream", &document["stream"], &json!(stream));
+        self.is("section", &document["section"], &json!(rest.section));
+        let offset = document["offset"].as_u64();
+        // The line may begin after a section marker within its first physical line.
+        if !offset.is_some_and(|offset| (rest.offset..rest.offset + 200).contains(&offset)) {
+            self.differences
+                .push(format!("offset is {offset:?}, not at {}", rest.offset));
+        }
+        if let Some(nanoseconds) = rest.timestamp_ns {
+            let at = document["@timestamp"]
+                .as_str()
+                .and_then(|text| text.parse::<Timestamp>().ok());
+            let at = at.map(Timestamp::as_nanosecond);
+            self.is("@timestamp", &at, &Some(i128::from(nanoseconds)));
+            self.is(
+                "timestamp_source",
+                &document["timestamp_source"],
+                &json!("runner"),
+            );
+        }
+    }
+
+    /// Against the facts that stand on every line.
+    pub(crate) fn has(&mut self, facts: &Map<String, Value>) {
+        for (name, value) in facts {
+            self.is(name, &self.document.source[name], value);
+        }
+    }
+
+    pub(crate) fn is<T: PartialEq + Debug>(&mut self, name: &str, found: &T, right: &T) {
+        if found != right {
+            self.differences
+                .push(format!("{name} is {found:?}, not {right:?}"));
+        }
+    }
+}

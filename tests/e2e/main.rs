@@ -1,0 +1,88 @@
+//! The whole way, on real servers: the real programs, RabbitMQ and Elasticsearch in containers, and the simulated
+//! GitLab, which is the oracle. Each test has a virtual host, an index and a GitLab of its own; its name is a promise.
+//! `make e2e` builds and fetches what is needed; `cargo test -p e2e --test e2e -- NAME` runs some of it.
+
+mod cast;
+mod containers;
+mod interrupt;
+mod line;
+mod listener;
+mod oracle;
+mod program;
+mod proxy;
+mod queue;
+mod servers;
+mod tests;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use crate::servers::Servers;
+use crate::tests::Test;
+use crate::world::World;
+
+/// How many tests run at once, unless `--test-threads` says otherwise: the servers are shared.
+const AT_ONCE: usize = 4;
+/// A test that takes longer hangs: each of its waits has a deadline of its own.
+const LONGEST: Duration = Duration::from_mins(4);
+
+/// What all tests of a run share; the servers are there once it is known that a test will run.
+struct Run {
+    runtime: Runtime,
+    servers: OnceLock<Arc<Servers>>,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let run = Arc::new(Run {
+        runtime: Runtime::new().expect("the system has threads"),
+        servers: OnceLock::new(),
+    });
+    let trials: Vec<Trial> = tests::ALL.iter().map(|test| trial(&run, test)).collect();
+    let some_will_run = trials.iter().any(|trial| !arguments.is_filtered_out(trial));
+    if arguments.list || !some_will_run {
+        return libtest_mimic::run(&arguments, trials).exit_code();
+    }
+    run.runtime.spawn(interrupt::clean_up());
+    match run.runtime.block_on(Servers::start()) {
+        Ok(servers) => run.servers.get_or_init(|| Arc::new(servers)),
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Err(error) = run.runtime.block_on(containers::remove_own()) {
+        eprintln!("e2e: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+fn trial(run: &Arc<Run>, (name, test): &'static (&str, Test)) -> Trial {
+    let run = run.clone();
+    Trial::test(*name, move || {
+        let outcome = run.runtime.block_on(play(&run, name, *test));
+        outcome.map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+async fn play(run: &Run, name: &str, test: Test) -> Result<()> {
+    let servers = run.servers.get().context("tests run on servers")?.clone();
+    let world = World::new(servers, name.replace(['_', ':'], "-")).await?;
+    let whole = async {
+        test(&world).await?;
+        world.end().await
+    };
+    let outcome = timeout(LONGEST, whole).await;
+    let outcome = outcome.unwrap_or_else(|_| Err(anyhow!("not over within {LONGEST:?}")));
+    outcome.map_err(|error| anyhow!("{error:#}\n{}", world.last_words()))
+}

@@ -1,0 +1,196 @@
+//! One real RabbitMQ and one real Elasticsearch for all tests of a run. The settings are those of compose.yaml, in the
+//! form that both the official images and the stand-ins take.
+
+use std::env;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::elasticsearch::Elasticsearch;
+use e2e::eventually::eventually;
+use rand::Rng as _;
+use rand::distr::Alphanumeric;
+use reqwest::Method;
+use serde_json::{Value, json};
+use testcontainers::{ContainerRequest, GenericImage, ImageExt as _};
+
+use crate::containers;
+
+const RABBITMQ: (&str, &str) = ("RABBITMQ_IMAGE", "rabbitmq:4.3-management");
+const ELASTICSEARCH: (&str, &str) = (
+    "ELASTICSEARCH_IMAGE",
+    "docker.elastic.co/elasticsearch/elasticsearch:9.5.6",
+);
+const AMQP: u16 = 5672;
+const MANAGEMENT: u16 = 15672;
+const HTTP: u16 = 9200;
+/// From the container's start to a server that serves, on a slow machine.
+const READY: Duration = Duration::from_mins(3);
+
+/// The servers, and how to reach them.
+pub(crate) struct Servers {
+    pub(crate) rabbitmq: RabbitMq,
+    pub(crate) elasticsearch: Elasticsearch,
+    pub(crate) elasticsearch_port: u16,
+    pub(crate) elasticsearch_password: String,
+}
+
+impl Servers {
+    /// Starts both and waits until they serve. The error is one sentence.
+    pub(crate) async fn start() -> Result<Self> {
+        const WITHOUT_ENGINE: &str =
+            "no Docker engine answers; run `make e2e`, which installs and starts one";
+        let docker = containers::engine().await.context(WITHOUT_ENGINE)?;
+        containers::remove_abandoned(&docker).await?;
+        let started = tokio::try_join!(rabbitmq(), elasticsearch());
+        let started = match started {
+            Ok(started) => started,
+            Err(error) => {
+                containers::remove_own().await?;
+                return Err(error);
+            }
+        };
+        let (rabbitmq, (port, password)) = started;
+        let url = format!("http://127.0.0.1:{port}");
+        Ok(Self {
+            rabbitmq,
+            elasticsearch: Elasticsearch::new(&url, "elastic", &password),
+            elasticsearch_port: port,
+            elasticsearch_password: password,
+        })
+    }
+}
+
+/// The broker, through its management API.
+pub(crate) struct RabbitMq {
+    pub(crate) port: u16,
+    pub(crate) user: &'static str,
+    pub(crate) password: String,
+    management: String,
+    http: reqwest::Client,
+}
+
+impl RabbitMq {
+    /// Makes a virtual host that its user may use.
+    pub(crate) async fn add_vhost(&self, name: &str) -> Result<()> {
+        let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
+        self.ask(Method::PUT, &format!("vhosts/{name}"), json!({}))
+            .await?;
+        self.ask(
+            Method::PUT,
+            &format!("permissions/{name}/{}", self.user),
+            all,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Removes it with all that is in it.
+    pub(crate) async fn remove_vhost(&self, name: &str) -> Result<()> {
+        self.ask(Method::DELETE, &format!("vhosts/{name}"), Value::Null)
+            .await?;
+        Ok(())
+    }
+
+    /// What the broker has under this path of its API.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        self.ask(Method::GET, path, Value::Null).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Value) -> Result<Value> {
+        let answer = self
+            .http
+            .request(method, format!("{}/{path}", self.management))
+            .basic_auth(self.user, Some(&self.password))
+            .json(&body)
+            .send()
+            .await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(
+            status.is_success(),
+            "RabbitMQ answered {status} for {path}: {text}"
+        );
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+}
+
+async fn rabbitmq() -> Result<RabbitMq> {
+    let (user, password) = ("e2e", random());
+    let settings = format!("default_user = {user}\ndefault_pass = {password}\n");
+    let request = containers::image(&image_name(RABBITMQ))
+        .with_hostname("rabbitmq")
+        .with_copy_to("/etc/rabbitmq/conf.d/20-e2e.conf", settings.into_bytes());
+    let [port, management] = start(RABBITMQ, request, [AMQP, MANAGEMENT]).await?;
+    let broker = RabbitMq {
+        port,
+        user,
+        password,
+        management: format!("http://127.0.0.1:{management}/api"),
+        http: reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .no_proxy()
+            .build()?,
+    };
+    eventually("RabbitMQ serves", READY, async || {
+        broker.get("overview").await?;
+        let connects = tokio::net::TcpStream::connect(("127.0.0.1", broker.port));
+        connects.await.context("AMQP")
+    })
+    .await?;
+    Ok(broker)
+}
+
+async fn elasticsearch() -> Result<(u16, String)> {
+    let password = random();
+    let request = containers::image(&image_name(ELASTICSEARCH))
+        .with_env_var("discovery.type", "single-node")
+        .with_env_var("xpack.security.enabled", "true")
+        .with_env_var("xpack.security.http.ssl.enabled", "false")
+        .with_env_var("ELASTIC_PASSWORD", &password)
+        // Percentages would stop all writing on a big disk that is 95 % full.
+        .with_env_var("cluster.routing.allocation.disk.watermark.low", "3gb")
+        .with_env_var("cluster.routing.allocation.disk.watermark.high", "2gb")
+        .with_env_var(
+            "cluster.routing.allocation.disk.watermark.flood_stage",
+            "1gb",
+        )
+        .with_env_var("ES_JAVA_OPTS", "-Xms512m -Xmx512m");
+    let [port] = start(ELASTICSEARCH, request, [HTTP]).await?;
+    let server = Elasticsearch::new(&format!("http://127.0.0.1:{port}"), "elastic", &password);
+    eventually("Elasticsearch serves", READY, async || {
+        server
+            .ask("_cluster/health?wait_for_status=yellow&timeout=5s", None)
+            .await
+    })
+    .await?;
+    Ok((port, password))
+}
+
+async fn start<const PORTS: usize>(
+    which: (&str, &str),
+    request: ContainerRequest<GenericImage>,
+    ports: [u16; PORTS],
+) -> Result<[u16; PORTS]> {
+    let started = containers::start(request, ports).await;
+    started.with_context(|| {
+        format!(
+            "the image {} can't be started; run `make e2e`, which gets the images or builds them, or name another by \
+             the variable {}",
+            image_name(which),
+            which.0
+        )
+    })
+}
+
+fn image_name((variable, default): (&str, &str)) -> String {
+    env::var(variable)
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| default.to_owned())
+}
+
+/// A password that no test can guess, and none must find anywhere.
+fn random() -> String {
+    let letters = rand::rng().sample_iter(Alphanumeric).take(24);
+    letters.map(char::from).collect()
+}

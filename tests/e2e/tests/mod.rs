@@ -1,0 +1,57 @@
+//! The tests, by what they promise about.
+
+mod crash;
+mod demo;
+mod happy;
+mod intake;
+mod judge;
+mod older;
+mod refusals;
+mod repeats;
+mod secrets;
+mod timing;
+mod topology;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use anyhow::Result;
+
+use crate::world::World;
+
+/// A test, on a world of its own.
+pub(crate) type Test = for<'a> fn(&'a World) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+macro_rules! tests {
+    ($($module:ident::$test:ident,)*) => {
+        /// All of them, the long ones first, so that they don't run alone at the end.
+        pub(crate) const ALL: &[(&str, Test)] = &[
+            $((concat!(stringify!($module), "::", stringify!($test)), |world| Box::pin($module::$test(world))),)*
+        ];
+    };
+}
+
+tests! {
+    crash::killed_in_the_middle_of_a_huge_job_it_is_exact_after_a_restart,
+    timing::a_tail_that_arrives_late_is_indexed,
+    timing::nothing_is_asked_before_retry_after,
+    timing::a_notice_while_the_job_runs_waits_for_its_end,
+    crash::sigterm_under_load_loses_nothing,
+    demo::the_demo_shows_every_job_complete_and_three_searches,
+    judge::the_oracle_sees_lines_that_are_changed_missing_or_too_many,
+    happy::every_sample_is_exact,
+    happy::several_jobs_at_once_are_exact,
+    refusals::a_login_page_is_never_indexed,
+    secrets::a_token_is_nowhere_in_clear,
+    intake::a_broker_that_is_down_means_503_and_recovery,
+    repeats::ten_notices_on_three_consumers_leave_one_copy,
+    refusals::a_refused_token_is_a_dead_letter_and_hinders_nobody,
+    refusals::a_job_that_is_gone_has_a_manifest_that_says_so,
+    refusals::erased_skipped_and_empty_logs_have_manifests_that_say_so,
+    older::the_older_tools_message_is_processed,
+    older::a_foreign_url_is_a_dead_letter_without_its_token,
+    older::the_older_tools_curl_line_works_as_documented,
+    intake::malformed_notices_get_fixed_sentences_that_echo_nothing,
+    topology::initmq_twice_changes_nothing,
+    topology::initmq_refuses_queues_of_other_arguments_and_deletes_nothing,
+}
