@@ -61,10 +61,18 @@ mod tests {
             for at in [0, 1, 31, 32, 33, 63, 64, 70] {
                 let mut bytes = [b'a'; 80];
                 bytes[at] = byte;
-                let expected = if (byte < 32 && byte != 9) || byte == 127 { at } else { 80 };
+                let expected = if (byte < 32 && byte != 9) || byte == 127 {
+                    at
+                } else {
+                    80
+                };
                 let (length, ascii) = text_run(&bytes);
                 assert_eq!(length, expected, "byte {byte:#x} at {at}");
-                assert_eq!(ascii, byte < 0x80 || at >= expected, "byte {byte:#x} at {at}");
+                assert_eq!(
+                    ascii,
+                    byte < 0x80 || at >= expected,
+                    "byte {byte:#x} at {at}"
+                );
             }
         }
     }

@@ -50,7 +50,11 @@ impl Emitter {
                 None => (None, TimestampSource::Job),
             },
         };
-        let gap_ms = if origin.own_time { gap_ms(&mut self.last_time, origin.time) } else { None };
+        let gap_ms = if origin.own_time {
+            gap_ms(&mut self.last_time, origin.time)
+        } else {
+            None
+        };
         sink(Line {
             number: self.lines,
             offset: origin.offset,

@@ -44,11 +44,20 @@ impl EscapeReader {
     pub(crate) fn read(&mut self, bytes: &[u8], at: usize, base: u64, end: bool) -> Escape {
         let rest = &bytes[at..];
         let Some(&introducer) = rest.get(1) else {
-            return if end { Escape::Broken(1) } else { Escape::Unknown };
+            return if end {
+                Escape::Broken(1)
+            } else {
+                Escape::Unknown
+            };
         };
         match introducer {
             b'[' => self.read_csi(rest, base + at as u64, end),
-            b']' | b'_' => decide(self.bel_or_st.find(bytes, at + 2, base, true), at, bytes, end),
+            b']' | b'_' => decide(
+                self.bel_or_st.find(bytes, at + 2, base, true),
+                at,
+                bytes,
+                end,
+            ),
             b'P' | b'X' | b'^' => decide(self.st.find(bytes, at + 2, base, false), at, bytes, end),
             b' '..=b'/' => read_nf(rest, end),
             b'0'..=b'~' => Escape::Sequence(2),
@@ -57,7 +66,11 @@ impl EscapeReader {
     }
 
     fn read_csi(&mut self, rest: &[u8], position: u64, end: bool) -> Escape {
-        let known = if self.csi.0 == position { self.csi.1 } else { 0 };
+        let known = if self.csi.0 == position {
+            self.csi.1
+        } else {
+            0
+        };
         let mut length = known.max(2);
         let mut intermediate = length > 2 && matches!(rest[length - 1], b' '..=b'/');
         while let Some(&byte) = rest.get(length) {
@@ -70,15 +83,26 @@ impl EscapeReader {
             length += 1;
         }
         self.csi = (position, length);
-        if end { Escape::Broken(2) } else { Escape::Unknown }
+        if end {
+            Escape::Broken(2)
+        } else {
+            Escape::Unknown
+        }
     }
 }
 
 /// `ESC ( B` and its like: intermediates, then one final byte.
 fn read_nf(rest: &[u8], end: bool) -> Escape {
     let limit = rest.len().min(LONGEST);
-    let Some(last) = rest[1..limit].iter().position(|byte| !matches!(byte, b' '..=b'/')) else {
-        return if end || limit == LONGEST { Escape::Broken(2) } else { Escape::Unknown };
+    let Some(last) = rest[1..limit]
+        .iter()
+        .position(|byte| !matches!(byte, b' '..=b'/'))
+    else {
+        return if end || limit == LONGEST {
+            Escape::Broken(2)
+        } else {
+            Escape::Unknown
+        };
     };
     match rest[last + 1] {
         b'0'..=b'~' => Escape::Sequence(last + 2),
@@ -171,7 +195,12 @@ mod tests {
             (b"\x1bMx", 2),
             (b"\x1b\\x", 2),
         ] {
-            assert_eq!(read(bytes, true), Escape::Sequence(length), "{:?}", bytes.escape_ascii());
+            assert_eq!(
+                read(bytes, true),
+                Escape::Sequence(length),
+                "{:?}",
+                bytes.escape_ascii()
+            );
         }
     }
 
@@ -191,14 +220,30 @@ mod tests {
             (b"\x1b(", 2),
             (b"\x1b(\xc3\xa9", 2),
         ] {
-            assert_eq!(read(bytes, true), Escape::Broken(length), "{:?}", bytes.escape_ascii());
+            assert_eq!(
+                read(bytes, true),
+                Escape::Broken(length),
+                "{:?}",
+                bytes.escape_ascii()
+            );
         }
     }
 
     #[test]
     fn while_bytes_may_follow_nothing_is_decided_that_they_could_change() {
-        for bytes in [&b"\x1b"[..], b"\x1b[31", b"\x1b]0;title", b"\x1b]0;title\x1b", b"\x1b("] {
-            assert_eq!(read(bytes, false), Escape::Unknown, "{:?}", bytes.escape_ascii());
+        for bytes in [
+            &b"\x1b"[..],
+            b"\x1b[31",
+            b"\x1b]0;title",
+            b"\x1b]0;title\x1b",
+            b"\x1b(",
+        ] {
+            assert_eq!(
+                read(bytes, false),
+                Escape::Unknown,
+                "{:?}",
+                bytes.escape_ascii()
+            );
         }
     }
 

@@ -74,13 +74,18 @@ fn level_word(word: &[u8]) -> Option<Level> {
     if !(3..=11).contains(&word.len()) {
         return None;
     }
-    let found = WORDS.iter().find(|(known, _)| word.eq_ignore_ascii_case(known));
+    let found = WORDS
+        .iter()
+        .find(|(known, _)| word.eq_ignore_ascii_case(known));
     found.map(|&(_, level)| level)
 }
 
 /// The letters that `text` begins with.
 fn first_word(text: &[u8]) -> &[u8] {
-    let length = text.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let length = text
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphabetic())
+        .count();
     &text[..length]
 }
 
@@ -147,7 +152,10 @@ fn by_start(head: &[u8], spans: &Spans) -> Option<Level> {
 
 /// pytest's red `E` lines: the exception or the assertion, not the long difference behind it.
 fn by_pytest(message: &[u8]) -> Option<Level> {
-    let length = message.iter().position(|&byte| byte == b':').unwrap_or(message.len());
+    let length = message
+        .iter()
+        .position(|&byte| byte == b':')
+        .unwrap_or(message.len());
     let assertion = message.starts_with(b"assert ").then_some(Level::Error);
     assertion.or_else(|| exception(&message[..length]))
 }
@@ -163,7 +171,11 @@ fn by_column(head: &[u8]) -> Option<Level> {
         let word = column.strip_suffix(b":").unwrap_or(column);
         let capitals = word.iter().all(u8::is_ascii_uppercase);
         let passes = word.starts_with(b"FAIL");
-        if capitals && !passes { level_word(word) } else { None }
+        if capitals && !passes {
+            level_word(word)
+        } else {
+            None
+        }
     })
 }
 
@@ -243,7 +255,12 @@ fn behind_place(before: &[u8], after: &[u8]) -> Option<Level> {
     let tail = &rest[word.len()..];
     let tail = match tail.strip_prefix(b" ") {
         // A code: `TS2304`, `C2065`.
-        Some(code) => &code[code.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()..],
+        Some(code) => {
+            &code[code
+                .iter()
+                .take_while(|byte| byte.is_ascii_alphanumeric())
+                .count()..]
+        }
         None => tail,
     };
     match tail {
@@ -258,7 +275,10 @@ fn exception_behind(before: &[u8], rest: &[u8]) -> Option<Level> {
     if !before.last().is_some_and(u8::is_ascii_digit) {
         return None;
     }
-    let length = rest.iter().position(|&byte| byte == b':').unwrap_or(rest.len());
+    let length = rest
+        .iter()
+        .position(|&byte| byte == b':')
+        .unwrap_or(rest.len());
     exception(&rest[..length])
 }
 
@@ -268,7 +288,11 @@ fn bracketed(before: &[u8], after: &[u8]) -> Option<Level> {
     let open = before.len().checked_sub(word.len() + 1)?;
     let apart = open == 0 || before[open - 1].is_ascii_whitespace() || before[open - 1] == b']';
     let ends = matches!(after.first(), None | Some(b' ' | b'\t' | b':' | b'['));
-    if before[open] == b'[' && apart && ends { level_word(word) } else { None }
+    if before[open] == b'[' && apart && ends {
+        level_word(word)
+    } else {
+        None
+    }
 }
 
 /// `level=error`, `{"level":"error"`, `severity: "WARNING"`
@@ -276,12 +300,20 @@ fn assigned(before: &[u8], after: &[u8]) -> Option<Level> {
     const KEYS: [&[u8]; 3] = [b"level", b"lvl", b"severity"];
     let key = before.strip_suffix(b"\"").unwrap_or(before);
     let known = KEYS.iter().find(|known| key.ends_with(known))?;
-    let apart = key.len() == known.len() || !key[key.len() - known.len() - 1].is_ascii_alphanumeric();
+    let apart =
+        key.len() == known.len() || !key[key.len() - known.len() - 1].is_ascii_alphanumeric();
     let value = after.trim_ascii_start();
     let value = value.strip_prefix(b"\"").unwrap_or(value);
     let word = first_word(value);
-    let ends = matches!(value.get(word.len()), None | Some(b' ' | b'"' | b',' | b'}'));
-    if apart && ends { level_word(word) } else { None }
+    let ends = matches!(
+        value.get(word.len()),
+        None | Some(b' ' | b'"' | b',' | b'}')
+    );
+    if apart && ends {
+        level_word(word)
+    } else {
+        None
+    }
 }
 
 /// Lines that end as only such lines do.
@@ -294,7 +326,9 @@ fn by_end(text: &[u8]) -> Option<Level> {
             (!counted).then_some(Level::Error)
         }
         b')' => text.ends_with(b"(core dumped)").then_some(Level::Error),
-        b'd' => text.ends_with(b": command not found").then_some(Level::Error),
+        b'd' => text
+            .ends_with(b": command not found")
+            .then_some(Level::Error),
         _ => None,
     }
 }
@@ -316,7 +350,9 @@ fn by_colour(text: &[u8], spans: &Spans) -> Option<Level> {
             _ => span,
         };
         let word = first_word(span);
-        let apart = !span.get(word.len()).is_some_and(|&byte| byte == b'_' || byte.is_ascii_digit());
+        let apart = !span
+            .get(word.len())
+            .is_some_and(|&byte| byte == b'_' || byte.is_ascii_digit());
         (apart && level_word(word) == Some(wanted)).then_some(wanted)
     })
 }

@@ -117,7 +117,8 @@ impl Parser {
         let mut at = 0;
         while let Some(length) = memchr(b'\n', &bytes[at..]) {
             let offset = self.bytes + at as u64;
-            self.screen.whole(&bytes[at..at + length], plain(offset), offset, sink);
+            self.screen
+                .whole(&bytes[at..at + length], plain(offset), offset, sink);
             self.screen.out.counts.line_ends += 1;
             at += length + 1;
         }
@@ -140,7 +141,8 @@ impl Parser {
         let window = &bytes[..bytes.len().min(room)];
         let line_end = memchr(b'\n', window);
         let used = line_end.unwrap_or(window.len());
-        self.start.bytes[self.start.length..self.start.length + used].copy_from_slice(&window[..used]);
+        self.start.bytes[self.start.length..self.start.length + used]
+            .copy_from_slice(&window[..used]);
         self.start.length += used;
         if line_end.is_none() && self.start.length < HEADER_LEN {
             return used;
@@ -153,7 +155,11 @@ impl Parser {
     /// The physical line begins; of its first bytes, `used` are not counted in `self.bytes` yet.
     fn begin_line(&mut self, header: Option<Header>, used: usize, sink: &mut impl FnMut(Line<'_>)) {
         let start = std::mem::take(&mut self.start);
-        let text = if header.is_some() { &[] } else { &start.bytes[..start.length] };
+        let text = if header.is_some() {
+            &[]
+        } else {
+            &start.bytes[..start.length]
+        };
         let before = match start.length {
             0 => 0,
             length => (length - used) as u64,
@@ -162,7 +168,11 @@ impl Parser {
         self.at_line_start = false;
         if self.kind == Kind::Unknown {
             self.screen.out.timestamped = header.is_some();
-            self.kind = if header.is_some() { Kind::Timestamped } else { Kind::Plain };
+            self.kind = if header.is_some() {
+                Kind::Timestamped
+            } else {
+                Kind::Plain
+            };
         }
         if self.kind == Kind::Plain {
             self.screen.begin(plain(offset), offset);
@@ -173,7 +183,8 @@ impl Parser {
             body += HEADER_LEN as u64;
             self.screen.out.counts.headers += HEADER_LEN as u64;
         }
-        self.merge.begin(offset, body, header, &mut self.screen, sink);
+        self.merge
+            .begin(offset, body, header, &mut self.screen, sink);
         self.merge.feed(text, &mut self.screen, sink);
     }
 
@@ -201,5 +212,8 @@ impl Parser {
 }
 
 fn plain(offset: u64) -> Origin {
-    Origin { offset, ..Origin::default() }
+    Origin {
+        offset,
+        ..Origin::default()
+    }
 }

@@ -143,8 +143,7 @@ impl Screen {
                     shown: length as u64,
                     cut: 0,
                 };
-                self.out
-                    .emit(shown, &self.origin, &self.spans, false, sink);
+                self.out.emit(shown, &self.origin, &self.spans, false, sink);
             }
             return;
         }
@@ -317,13 +316,7 @@ impl Screen {
 
     /// Takes `marker` off the end of the text and does what it says. It has `ending` bytes more and
     /// ends at position `after`.
-    fn mark(
-        &mut self,
-        marker: &Marker,
-        ending: u64,
-        after: u64,
-        sink: &mut impl FnMut(Line<'_>),
-    ) {
+    fn mark(&mut self, marker: &Marker, ending: u64, after: u64, sink: &mut impl FnMut(Line<'_>)) {
         let length = marker.length as u64 + ending;
         self.out.counts.markers += length;
         self.text.take_marker(marker.length);
@@ -347,7 +340,8 @@ impl Screen {
     fn flush(&mut self, sink: &mut impl FnMut(Line<'_>)) {
         if !self.text.is_empty() {
             let shown = self.text.shown();
-            self.out.emit(shown, &self.origin, &self.spans, self.header, sink);
+            self.out
+                .emit(shown, &self.origin, &self.spans, self.header, sink);
         }
         self.header = false;
         self.fresh();

@@ -46,7 +46,11 @@ pub struct Section {
 impl Section {
     /// Lines within, those of inner sections included.
     pub const fn lines(&self) -> u64 {
-        if self.last_line == 0 { 0 } else { self.last_line - self.first_line + 1 }
+        if self.last_line == 0 {
+            0
+        } else {
+            self.last_line - self.first_line + 1
+        }
     }
 
     /// The name as GitLab's page has it: lower case, `-` for all but letters and digits.
@@ -122,9 +126,9 @@ impl Marker {
     }
 
     fn has(&self, option: &str) -> bool {
-        self.options.split(',').any(|pair| {
-            pair.trim_start_matches(' ').split_once('=') == Some((option, "true"))
-        })
+        self.options
+            .split(',')
+            .any(|pair| pair.trim_start_matches(' ').split_once('=') == Some((option, "true")))
     }
 }
 
@@ -150,9 +154,15 @@ fn split_options(text: &str) -> Option<(&str, &str)> {
     let open = memrchr(b'[', inner.as_bytes())?;
     let options = &inner[open + 1..];
     let well_formed = options.split(',').enumerate().all(|(i, pair)| {
-        let pair = if i > 0 { pair.strip_prefix(' ').unwrap_or(pair) } else { pair };
+        let pair = if i > 0 {
+            pair.strip_prefix(' ').unwrap_or(pair)
+        } else {
+            pair
+        };
         pair.split_once('=').is_some_and(|(key, value)| {
-            [key, value].iter().all(|word| !word.is_empty() && word.bytes().all(is_word))
+            [key, value]
+                .iter()
+                .all(|word| !word.is_empty() && word.bytes().all(is_word))
         })
     });
     well_formed.then_some((&inner[..open], options))
@@ -292,8 +302,12 @@ mod tests {
 
     #[test]
     fn markers_as_gitlab_reads_them() {
-        let marker = Marker::at_end_of("textsection_start:12:a.B-c_1[collapsed=true, x=1]").unwrap();
-        assert_eq!((marker.opens, marker.time, marker.name.as_str()), (true, 12, "a.B-c_1"));
+        let marker =
+            Marker::at_end_of("textsection_start:12:a.B-c_1[collapsed=true, x=1]").unwrap();
+        assert_eq!(
+            (marker.opens, marker.time, marker.name.as_str()),
+            (true, 12, "a.B-c_1")
+        );
         assert!(marker.has("collapsed") && !marker.has("hide_duration"));
         assert_eq!(marker.length, 45);
         let marker = Marker::at_end_of("section_end:12:name").unwrap();
@@ -359,7 +373,11 @@ mod tests {
 
     #[test]
     fn starting_an_open_section_again_replaces_its_time_alone() {
-        let sections = sections(&["section_start:1:a", "section_start:2:b", "section_start:7:a"]);
+        let sections = sections(&[
+            "section_start:1:a",
+            "section_start:2:b",
+            "section_start:7:a",
+        ]);
         assert_eq!(path(&sections), ["a", "b"]);
         assert_eq!(sections.open()[0].started(), 7);
     }
@@ -380,7 +398,10 @@ mod tests {
             let expected = if believed { time } else { start };
             assert_eq!(sections.time(), Some(expected * 1_000_000_000), "{time}");
         }
-        assert_eq!(sections(&["section_start:99999999999999999999:a"]).time(), None);
+        assert_eq!(
+            sections(&["section_start:99999999999999999999:a"]).time(),
+            None
+        );
     }
 
     #[test]

@@ -42,7 +42,11 @@ impl Style {
                         (codes.next(), codes.next());
                     }
                     if code == 38 {
-                        self.colour = if palette { indexed(index) } else { Colour::Other };
+                        self.colour = if palette {
+                            indexed(index)
+                        } else {
+                            Colour::Other
+                        };
                     }
                 }
                 _ => {}
@@ -65,7 +69,9 @@ fn indexed(index: Option<u32>) -> Colour {
 /// An empty parameter is 0; one with colons or other marks is none that counts here.
 fn code(parameter: &[u8]) -> u32 {
     parameter.iter().fold(0, |sum: u32, &byte| match byte {
-        b'0'..=b'9' => sum.saturating_mul(10).saturating_add(u32::from(byte - b'0')),
+        b'0'..=b'9' => sum
+            .saturating_mul(10)
+            .saturating_add(u32::from(byte - b'0')),
         _ => u32::MAX,
     })
 }
@@ -103,7 +109,11 @@ impl Spans {
 
     /// The pen at the first character.
     pub(crate) fn first(&self) -> Style {
-        if self.len > 0 { self.starts[0].1 } else { Style::default() }
+        if self.len > 0 {
+            self.starts[0].1
+        } else {
+            Style::default()
+        }
     }
 }
 

@@ -113,10 +113,15 @@ impl Text {
         let kept = if let Some(cut) = self.cut {
             cut.kept
         } else {
-            let (fits, beyond) = text.split_at(text.floor_char_boundary(self.max - self.held.len()));
+            let (fits, beyond) =
+                text.split_at(text.floor_char_boundary(self.max - self.held.len()));
             self.held.push_str(fits);
             // A replacement character is pushed by itself and fits whole or not at all.
-            let fitting = if fits.is_empty() { 0 } else { source - beyond.len() };
+            let fitting = if fits.is_empty() {
+                0
+            } else {
+                source - beyond.len()
+            };
             self.cut = Some(Cut {
                 kept: self.held.len(),
                 source: self.source + fitting as u64,
@@ -138,7 +143,9 @@ impl Text {
             self.run = kept;
             return;
         }
-        let from = self.held.floor_char_boundary(self.held.len().saturating_sub(LONGEST_MARKER));
+        let from = self
+            .held
+            .floor_char_boundary(self.held.len().saturating_sub(LONGEST_MARKER));
         if from > kept {
             self.held.replace_range(kept..from, "");
             self.run = self.run.saturating_sub(from - kept).max(kept);
@@ -199,7 +206,15 @@ mod tests {
 
     #[test]
     fn beyond_the_cut_a_window_stays_in_which_a_marker_is_found() {
-        for size in [1, 7, 1000, LONGEST_MARKER - 5, LONGEST_MARKER, 3 * LONGEST_MARKER, 50_000] {
+        for size in [
+            1,
+            7,
+            1000,
+            LONGEST_MARKER - 5,
+            LONGEST_MARKER,
+            3 * LONGEST_MARKER,
+            50_000,
+        ] {
             let filler = "x".repeat(size);
             let mut text = Text::new(100);
             for _ in 0..(100_000 / size).min(20_000) {
@@ -207,7 +222,10 @@ mod tests {
             }
             text.push("marker", 6);
             assert!(text.run().ends_with("xmarker"), "{size}");
-            assert!(text.run().len() >= LONGEST_MARKER.min(20_000 - 100), "{size}");
+            assert!(
+                text.run().len() >= LONGEST_MARKER.min(20_000 - 100),
+                "{size}"
+            );
             assert!(text.held.len() <= 100 + 3 * LONGEST_MARKER, "{size}");
             text.take_marker(6);
             assert_eq!(text.shown().text.len(), 100);
@@ -220,6 +238,9 @@ mod tests {
         let mut text = text(10, &["12345678", "marker"]);
         text.take_marker(6);
         text.push("90", 2);
-        assert_eq!((text.shown().text, text.shown().truncated), ("1234567890", None));
+        assert_eq!(
+            (text.shown().text, text.shown().truncated),
+            ("1234567890", None)
+        );
     }
 }

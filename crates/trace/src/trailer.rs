@@ -190,7 +190,11 @@ fn failed(reason: &str) -> Trailer {
     }
     let timed_out = TIMEOUTS.iter().any(|start| reason.starts_with(start));
     let reason = kept(reason);
-    if timed_out { Trailer::TimedOut { reason } } else { Trailer::Failed { reason } }
+    if timed_out {
+        Trailer::TimedOut { reason }
+    } else {
+        Trailer::Failed { reason }
+    }
 }
 
 fn kept(reason: &str) -> String {
@@ -205,12 +209,24 @@ mod tests {
     const SCRIPT: Option<(Stream, u8)> = Some((Stream::Stdout, 1));
 
     fn timestamped(text: &str, stream: Option<(Stream, u8)>) -> Candidate<'_> {
-        Candidate { text, style: Style::default(), stream, timestamped: true, section: None }
+        Candidate {
+            text,
+            style: Style::default(),
+            stream,
+            timestamped: true,
+            section: None,
+        }
     }
 
     fn plain(text: &str, colour: Colour, section: Option<&'static str>) -> Candidate<'static> {
         let text = Box::leak(text.to_owned().into_boxed_str());
-        Candidate { text, style: bold(colour), stream: None, timestamped: false, section }
+        Candidate {
+            text,
+            style: bold(colour),
+            stream: None,
+            timestamped: false,
+            section,
+        }
     }
 
     fn last(lines: &[Candidate<'_>]) -> Option<Trailer> {
@@ -226,9 +242,15 @@ mod tests {
         for (text, name) in [
             ("Job succeeded", "succeeded"),
             ("ERROR: Job failed: exit code 1", "failed"),
-            ("ERROR: Job failed (system failure): no space left", "system_failure"),
+            (
+                "ERROR: Job failed (system failure): no space left",
+                "system_failure",
+            ),
             ("ERROR: Job failed: canceled", "canceled"),
-            ("ERROR: Job failed: execution took longer than 1h0m0s seconds", "timed_out"),
+            (
+                "ERROR: Job failed: execution took longer than 1h0m0s seconds",
+                "timed_out",
+            ),
         ] {
             let trailer = last(&[timestamped(text, RUNNER)]);
             assert_eq!(trailer.as_ref().map(Trailer::as_str), Some(name), "{text}");
@@ -250,17 +272,31 @@ mod tests {
     fn the_scripts_own_words_are_none() {
         assert_eq!(last(&[timestamped("Job succeeded", SCRIPT)]), None);
         assert_eq!(last(&[timestamped("ERROR: Job failed: no", SCRIPT)]), None);
-        assert_eq!(last(&[timestamped("Job's log exceeded limit of 9 bytes.", SCRIPT)]), None);
+        assert_eq!(
+            last(&[timestamped("Job's log exceeded limit of 9 bytes.", SCRIPT)]),
+            None
+        );
         assert_eq!(last(&[plain("Job succeeded", Colour::Plain, None)]), None);
-        assert_eq!(last(&[plain("Job succeeded", Colour::Green, Some("step_script"))]), None);
+        assert_eq!(
+            last(&[plain("Job succeeded", Colour::Green, Some("step_script"))]),
+            None
+        );
         assert_eq!(last(&[plain("Job succeeded!", Colour::Green, None)]), None);
     }
 
     #[test]
     fn in_a_plain_trace_the_colour_tells() {
-        let ending = plain("Job succeeded", Colour::Green, Some("left_open_by_the_script"));
+        let ending = plain(
+            "Job succeeded",
+            Colour::Green,
+            Some("left_open_by_the_script"),
+        );
         assert_eq!(last(&[ending]), Some(Trailer::Succeeded));
-        let limit = plain("Job's log exceeded limit of 9 bytes.", Colour::Yellow, Some("step_script"));
+        let limit = plain(
+            "Job's log exceeded limit of 9 bytes.",
+            Colour::Yellow,
+            Some("step_script"),
+        );
         assert_eq!(last(&[limit]), Some(Trailer::LimitExceeded { bytes: 9 }));
     }
 

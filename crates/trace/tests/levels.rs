@@ -124,7 +124,10 @@ fn information_and_debugging() {
             "level=info msg=ok",
         ],
     );
-    all(Some("debug"), &["DEBUG: x=1", "[debug] x", "level=debug msg=x"]);
+    all(
+        Some("debug"),
+        &["DEBUG: x=1", "[debug] x", "level=debug msg=x"],
+    );
 }
 
 #[test]

@@ -38,14 +38,25 @@ fn memory_is_bounded() {
         ("", "section_start:1:name\r\x1b[0K"),
         ("", &long_name),
         ("2026-01-21T09:47:26.583005Z 00O open\n", &other),
-        ("2026-01-21T09:47:26.583005Z 00O open\n2026-01-21T09:47:26.583005Z 01O ", "one line "),
+        (
+            "2026-01-21T09:47:26.583005Z 00O open\n2026-01-21T09:47:26.583005Z 01O ",
+            "one line ",
+        ),
         (HEADER, "\n2026-01-21T09:47:26.583005Z 00O+"),
         (HEADER, "\n"),
     ] {
-        let t = std::time::Instant::now(); feed(start, piece.as_bytes(), total); eprintln!("{:?} {:?} {:?}", &piece[..piece.len().min(20)], t.elapsed(), peak());
+        let t = std::time::Instant::now();
+        feed(start, piece.as_bytes(), total);
+        eprintln!(
+            "{:?} {:?} {:?}",
+            &piece[..piece.len().min(20)],
+            t.elapsed(),
+            peak()
+        );
     }
     // Measured: 17 MiB, of which the test binary and its chunk are 4.
     if let Some(peak) = peak() {
-        eprintln!("peak {}", peak); assert!(peak < 32 * 1024 * 1024, "{} MiB", peak / 1024 / 1024);
+        eprintln!("peak {}", peak);
+        assert!(peak < 32 * 1024 * 1024, "{} MiB", peak / 1024 / 1024);
     }
 }

@@ -9,13 +9,20 @@ use trace::Options;
 
 /// Pieces that traces are made of, whole and broken.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
-    let header = ("[0-5]", prop::sample::select(vec!["00O", "01O", "01E", "0fO"]), "[ +]").prop_map(
-        |(second, stream, flag)| format!("2026-01-21T09:47:2{second}.583005Z {stream}{flag}").into_bytes(),
-    );
+    let header = (
+        "[0-5]",
+        prop::sample::select(vec!["00O", "01O", "01E", "0fO"]),
+        "[ +]",
+    )
+        .prop_map(|(second, stream, flag)| {
+            format!("2026-01-21T09:47:2{second}.583005Z {stream}{flag}").into_bytes()
+        });
     let name = prop::sample::select(vec!["a", "b.B", "c-c[collapsed=true]", "$d", "e[x]"]);
     let ending = prop::sample::select(vec!["\r\x1b[0K", "\r\x1b[0K", "\r\x1b[K", "\r", ""]);
-    let marker = ("(start|end)", "[0-9]{1,3}", name, ending)
-        .prop_map(|(kind, time, name, ending)| format!("section_{kind}:{time}:{name}{ending}").into_bytes());
+    let marker =
+        ("(start|end)", "[0-9]{1,3}", name, ending).prop_map(|(kind, time, name, ending)| {
+            format!("section_{kind}:{time}:{name}{ending}").into_bytes()
+        });
     prop_oneof![
         3 => "[a-z ]{0,9}".prop_map(String::into_bytes),
         1 => "\\PC{1,4}".prop_map(String::into_bytes),
@@ -33,7 +40,10 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn trace() -> impl Strategy<Value = Vec<u8>> {
-    let start = prop_oneof![Just(&b""[..]), Just(&b"2026-01-21T09:47:20.000000Z 00O "[..])];
+    let start = prop_oneof![
+        Just(&b""[..]),
+        Just(&b"2026-01-21T09:47:20.000000Z 00O "[..])
+    ];
     (start, vec(piece(), 0..40)).prop_map(|(start, pieces)| [start, &pieces.concat()].concat())
 }
 
@@ -61,7 +71,10 @@ fn sequence(text: &str) -> usize {
     let introducer = rest.chars().next().filter(|c| (' '..='~').contains(c));
     let after = rest.get(1..).unwrap_or("");
     let terminated = |ends: &[&str]| {
-        let found = ends.iter().filter_map(|end| Some(after.find(end)? + end.len())).min();
+        let found = ends
+            .iter()
+            .filter_map(|end| Some(after.find(end)? + end.len()))
+            .min();
         found.map_or(2, |length| 2 + length)
     };
     match introducer {
@@ -70,14 +83,22 @@ fn sequence(text: &str) -> usize {
             let middle = after.trim_start_matches(|c| ('0'..='?').contains(&c));
             let end = middle.trim_start_matches(|c| (' '..='/').contains(&c));
             let terminated = end.starts_with(|c| ('@'..='~').contains(&c));
-            if terminated { 3 + after.len() - end.len() } else { 2 }
+            if terminated {
+                3 + after.len() - end.len()
+            } else {
+                2
+            }
         }
         Some(']' | '_') => terminated(&["\x07", "\x1b\\", "\u{9c}"]),
         Some('P' | 'X' | '^') => terminated(&["\x1b\\", "\u{9c}"]),
         Some(' '..='/') => {
             let end = after.trim_start_matches(|c| (' '..='/').contains(&c));
             let terminated = end.starts_with(|c| ('0'..='~').contains(&c));
-            if terminated { 3 + after.len() - end.len() } else { 2 }
+            if terminated {
+                3 + after.len() - end.len()
+            } else {
+                2
+            }
         }
         Some(_) => 2,
     }

@@ -43,7 +43,11 @@ fn unescape(notation: &str) -> Vec<u8> {
 
 /// RFC 3339 in UTC, by GNU date's arithmetic, for the day of the vectors.
 fn nanoseconds(timestamp: &str) -> i64 {
-    let (day, time) = timestamp.strip_suffix('Z').unwrap().split_once('T').unwrap();
+    let (day, time) = timestamp
+        .strip_suffix('Z')
+        .unwrap()
+        .split_once('T')
+        .unwrap();
     assert_eq!(day, "2024-05-14");
     let parts: Vec<f64> = time.split(':').map(|part| part.parse().unwrap()).collect();
     let micros = ((parts[0] * 60.0 + parts[1]) * 60.0 + parts[2]) * 1e6;
@@ -54,10 +58,15 @@ fn nanoseconds(timestamp: &str) -> i64 {
 
 /// Checks lines with content one by one: text, offset, time, section, and whether it is a title.
 fn check(id: &str, read: &Read, expected: &[Value]) {
-    let expected: Vec<_> = expected.iter().filter(|line| !list(line, "content").is_empty()).collect();
+    let expected: Vec<_> = expected
+        .iter()
+        .filter(|line| !list(line, "content").is_empty())
+        .collect();
     assert_eq!(read.lines.len(), expected.len(), "{id}");
     for (line, expected) in read.lines.iter().zip(expected) {
-        let segments = list(expected, "content").iter().map(|segment| text(segment, "text"));
+        let segments = list(expected, "content")
+            .iter()
+            .map(|segment| text(segment, "text"));
         assert_eq!(line.text, segments.collect::<String>(), "{id}");
         assert_eq!(Some(line.offset), expected["offset"].as_u64(), "{id}");
         assert_eq!(line.header, expected["section_header"] == true, "{id}");
@@ -72,7 +81,9 @@ fn check(id: &str, read: &Read, expected: &[Value]) {
 
 fn display(name: &str) -> String {
     let name = name.to_lowercase();
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect()
 }
 
 fn check_sections(id: &str, read: &Read, case: &Value) {
@@ -84,13 +95,27 @@ fn check_sections(id: &str, read: &Read, case: &Value) {
     assert_eq!(names, expected, "{id}");
     for section in sections {
         let name = section.display_name();
-        let end = events.iter().find(|event| event[0] == "end" && event[1] == *name);
-        let duration = section.seconds.map(|s| format!("{:02}:{:02}", s / 60, s % 60));
-        assert_eq!(duration.as_deref(), end.and_then(|end| end[2].as_str()), "{id}");
+        let end = events
+            .iter()
+            .find(|event| event[0] == "end" && event[1] == *name);
+        let duration = section
+            .seconds
+            .map(|s| format!("{:02}:{:02}", s / 60, s % 60));
+        assert_eq!(
+            duration.as_deref(),
+            end.and_then(|end| end[2].as_str()),
+            "{id}"
+        );
     }
-    let options = list(case, "expected").iter().find_map(|line| line.get("section_options"));
+    let options = list(case, "expected")
+        .iter()
+        .find_map(|line| line.get("section_options"));
     if let Some(options) = options {
-        assert_eq!(sections[0].collapsed, options["collapsed"] == "true", "{id}");
+        assert_eq!(
+            sections[0].collapsed,
+            options["collapsed"] == "true",
+            "{id}"
+        );
     }
 }
 
@@ -103,7 +128,9 @@ fn gitlabs_page_shows_the_same_lines() {
         let id = text(case, "id");
         let read = read_every_way(&unescape(text(case, "input")));
         check(id, &read, list(case, "expected"));
-        let texts = list(case, "expected_plain_text").iter().map(|line| line.as_str().unwrap());
+        let texts = list(case, "expected_plain_text")
+            .iter()
+            .map(|line| line.as_str().unwrap());
         assert_eq!(read.texts(), texts.collect::<Vec<_>>(), "{id}");
         check_sections(id, &read, case);
     }
@@ -149,23 +176,38 @@ fn what_the_runner_split_is_joined_again() {
     assert_eq!(cases.len(), 5);
 
     let case = &cases[0];
-    let lines = list(case, "logical_lines_after_merge").iter().map(|line| line.as_str().unwrap());
+    let lines = list(case, "logical_lines_after_merge")
+        .iter()
+        .map(|line| line.as_str().unwrap());
     let shown: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
     let read = read_every_way(text(case, "expected").as_bytes());
     assert_eq!(read.texts(), shown);
     assert!(read.lines.iter().all(|line| line.stream == Some("stderr")));
-    assert!(read.lines.iter().all(|line| line.stream_number == Some(0xff)));
+    assert!(
+        read.lines
+            .iter()
+            .all(|line| line.stream_number == Some(0xff))
+    );
 
     for key in ["expected", "expected_before_19_1 (computed from old code)"] {
         let read = read_every_way(text(&cases[1], key).as_bytes());
         assert_eq!(read.texts(), [""; 0], "{key}");
         let section = &read.summary.sections[0];
-        assert_eq!((section.name.as_str(), section.started, section.seconds), ("foo", 123, Some(0)));
+        assert_eq!(
+            (section.name.as_str(), section.started, section.seconds),
+            ("foo", 123, Some(0))
+        );
     }
 
-    let written: String = list(&cases[2], "expected").iter().map(|piece| expand(piece.as_str().unwrap())).collect();
+    let written: String = list(&cases[2], "expected")
+        .iter()
+        .map(|piece| expand(piece.as_str().unwrap()))
+        .collect();
     let read = read_every_way(written.as_bytes());
-    let long = format!("large continuous write incoming{}ended", ".".repeat(8192 + 8193));
+    let long = format!(
+        "large continuous write incoming{}ended",
+        ".".repeat(8192 + 8193)
+    );
     assert_eq!(
         read.texts(),
         [
@@ -176,7 +218,11 @@ fn what_the_runner_split_is_joined_again() {
     );
 
     let read = read_every_way(text(&cases[3], "wire").as_bytes());
-    let streams: Vec<_> = read.lines.iter().map(|line| (line.stream.unwrap(), line.text.as_str())).collect();
+    let streams: Vec<_> = read
+        .lines
+        .iter()
+        .map(|line| (line.stream.unwrap(), line.text.as_str()))
+        .collect();
     let expected = ["stdout", "stderr"].map(|stream| (stream, text(&cases[3], stream).trim_end()));
     assert_eq!(streams, expected);
 

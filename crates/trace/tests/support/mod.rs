@@ -32,7 +32,11 @@ impl From<Line<'_>> for Seen {
             stream: line.stream.map(|stream| stream.as_str()),
             stream_number: line.stream_number,
             section: line.section.map(str::to_owned),
-            path: line.section_path.iter().map(|open| open.name().to_owned()).collect(),
+            path: line
+                .section_path
+                .iter()
+                .map(|open| open.name().to_owned())
+                .collect(),
             header: line.section_header,
             level: line.level.map(|level| level.as_str()),
             gap_ms: line.gap_ms,
@@ -58,7 +62,10 @@ pub(crate) fn read(trace: &[u8]) -> Read {
     read_chunks(Options::default(), std::iter::once(trace))
 }
 
-pub(crate) fn read_chunks<'a>(options: Options, chunks: impl IntoIterator<Item = &'a [u8]>) -> Read {
+pub(crate) fn read_chunks<'a>(
+    options: Options,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> Read {
     let mut lines = Vec::new();
     let mut sink = |line: Line<'_>| lines.push(Seen::from(line));
     let mut parser = Parser::new(options);
@@ -77,12 +84,24 @@ pub(crate) fn read_every_way(trace: &[u8]) -> Read {
 pub(crate) fn read_every_way_with(options: Options, trace: &[u8]) -> Read {
     let whole = read_chunks(options, [trace]);
     for size in [1, 7, 4096] {
-        assert_eq!(read_chunks(options, trace.chunks(size)), whole, "chunks of {size}");
+        assert_eq!(
+            read_chunks(options, trace.chunks(size)),
+            whole,
+            "chunks of {size}"
+        );
     }
     for seed in 1..4 {
-        assert_eq!(read_chunks(options, random_chunks(trace, seed)), whole, "seed {seed}");
+        assert_eq!(
+            read_chunks(options, random_chunks(trace, seed)),
+            whole,
+            "seed {seed}"
+        );
     }
-    assert_eq!(whole.summary.accounting.total(), trace.len() as u64, "bytes unaccounted for");
+    assert_eq!(
+        whole.summary.accounting.total(),
+        trace.len() as u64,
+        "bytes unaccounted for"
+    );
     assert_eq!(whole.summary.bytes, trace.len() as u64);
     assert_eq!(whole.summary.lines, whole.lines.len() as u64);
     for (index, line) in whole.lines.iter().enumerate() {
@@ -97,7 +116,9 @@ pub(crate) fn random_chunks(trace: &[u8], seed: u64) -> Vec<&[u8]> {
     let mut rest = trace;
     let mut chunks = Vec::new();
     while !rest.is_empty() {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let size = usize::try_from(state >> 56).unwrap().clamp(1, rest.len());
         let (chunk, after) = rest.split_at(size);
         chunks.push(chunk);
