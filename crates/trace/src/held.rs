@@ -1,5 +1,12 @@
 //! Bytes that wait for what follows them, and where in the trace the line is being read.
 
+use std::collections::VecDeque;
+
+use crate::text::LONGEST_MARKER;
+
+/// How far behind the byte being read a marker may begin: its length, and `\r\e[0K`.
+const REACH: u64 = LONGEST_MARKER as u64 + 5;
+
 /// Used-up bytes at the front are given back once they are so many.
 const COMPACT: usize = 64 * 1024;
 
@@ -46,8 +53,9 @@ impl Held {
 pub(crate) struct Place {
     position: u64,
     piece: Piece,
-    /// The piece before it, in which a marker may have begun.
-    previous: Piece,
+    /// The pieces before it that hold bytes a marker may begin with: those that wait, and
+    /// [`REACH`] bytes more.
+    earlier: VecDeque<Piece>,
 }
 
 /// A physical line within a logical one.
@@ -63,6 +71,7 @@ struct Piece {
 
 impl Place {
     /// A logical line begins.
+    #[inline]
     pub(crate) fn begin(&mut self, offset: u64, body: u64) {
         self.position = 0;
         self.piece = Piece {
@@ -70,17 +79,26 @@ impl Place {
             body,
             position: 0,
         };
-        self.previous = self.piece;
+        self.earlier.clear();
     }
 
     /// A piece begins behind the `held` bytes that wait.
     pub(crate) fn next_piece(&mut self, offset: u64, body: u64, held: usize) {
-        self.previous = self.piece;
+        let position = self.position + held as u64;
+        // A piece without a byte is no byte's place, and so the pieces kept are no more than bytes.
+        if self.piece.position < position {
+            self.earlier.push_back(self.piece);
+        }
         self.piece = Piece {
             offset,
             body,
-            position: self.position + held as u64,
+            position,
         };
+        while let Some(next) = self.earlier.get(1)
+            && next.position + REACH < self.position
+        {
+            self.earlier.pop_front();
+        }
     }
 
     /// The position of the next byte to be read.
@@ -88,19 +106,22 @@ impl Place {
         self.position
     }
 
+    #[inline]
     pub(crate) fn advance(&mut self, count: usize) {
         self.position += count as u64;
     }
 
-    /// The offset of a position. Markers do not span three pieces, so two are remembered; before
-    /// them, the earlier one's own offset has to do.
+    /// The offset of a position; for one out of reach, that of the earliest piece known.
     pub(crate) fn offset(&self, position: u64) -> u64 {
-        for piece in [&self.piece, &self.previous] {
-            if let Some(inside) = position.checked_sub(piece.position) {
-                return piece.body + inside;
-            }
-        }
-        self.previous.offset
+        let after = self
+            .earlier
+            .partition_point(|piece| piece.position <= position);
+        let piece = match after.checked_sub(1) {
+            _ if self.piece.position <= position => &self.piece,
+            Some(index) => &self.earlier[index],
+            None => return self.earlier.front().unwrap_or(&self.piece).offset,
+        };
+        piece.body + position - piece.position
     }
 }
 
@@ -109,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_of_positions_in_this_piece_and_the_one_before() {
+    fn offsets_of_positions_in_each_piece_within_reach() {
         let mut place = Place::default();
         place.begin(100, 132);
         place.advance(10);
@@ -117,7 +138,27 @@ mod tests {
         assert_eq!(place.offset(3), 135);
         assert_eq!(place.offset(15), 182);
         place.next_piece(200, 232, 8);
-        assert_eq!(place.offset(3), 150);
+        assert_eq!(place.offset(3), 135);
+        assert_eq!(place.offset(17), 184);
+        assert_eq!(place.offset(20), 234);
+    }
+
+    #[test]
+    fn pieces_without_bytes_and_pieces_out_of_reach_are_forgotten() {
+        let mut place = Place::default();
+        place.begin(100, 132);
+        for piece in 0..100_000 {
+            place.next_piece(1000 + piece, 1032 + piece, 0);
+        }
+        assert_eq!(place.earlier.len(), 0);
+        for piece in 0..100_000 {
+            place.advance(1);
+            place.next_piece(200_000 + piece, 200_032 + piece, 0);
+        }
+        let kept = place.earlier.len() as u64;
+        assert!((REACH..REACH + 3).contains(&kept), "{kept}");
+        assert_eq!(place.offset(99_999 - REACH), 300_030 - REACH);
+        assert_eq!(place.offset(5), place.earlier[0].offset);
     }
 
     #[test]
