@@ -1,6 +1,9 @@
 //! Runs the parser and keeps what came out.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod laws;
+pub(crate) mod model;
+
 use trace::{Line, Options, Parser, Summary};
 
 /// A line, owned.
