@@ -2,7 +2,7 @@
 
 use crate::level;
 use crate::line::{Line, Origin, TimestampSource};
-use crate::sections::Sections;
+use crate::sections::{OpenSection, Sections};
 use crate::style::Spans;
 use crate::summary::ByteCounts;
 use crate::text::Shown;
@@ -32,10 +32,10 @@ impl Emitter {
         sink: &mut impl FnMut(Line<'_>),
     ) {
         self.lines += 1;
-        self.counts.text += shown.shown;
+        self.counts.text += shown.kept;
         self.counts.cut += shown.cut;
         let path = self.sections.open();
-        let section = path.last().map(|section| section.name());
+        let section = path.last().map(OpenSection::name);
         self.trailer.see(&Candidate {
             text: shown.text,
             style: spans.first(),

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn held_bytes_are_read_in_order_and_given_back() {
         let mut held = Held::default();
-        held.push(&[b'a'; 2 * COMPACT]);
+        held.push("a".repeat(2 * COMPACT).as_bytes());
         held.push(b"end");
         held.take(2 * COMPACT);
         assert_eq!((held.bytes(), held.len()), (&b"end"[..], 3));

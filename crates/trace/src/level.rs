@@ -4,7 +4,7 @@
 //! place in a file, in brackets, as a value of `level`, set apart by its colour. A word in running
 //! text says nothing. `tests/levels.rs` has a row for each rule and for what it must not take.
 
-use memchr::memchr3_iter;
+use memchr::{memchr, memchr3_iter};
 
 use crate::style::{Colour, Spans};
 
@@ -152,17 +152,16 @@ fn by_start(head: &[u8], spans: &Spans) -> Option<Level> {
 
 /// pytest's red `E` lines: the exception or the assertion, not the long difference behind it.
 fn by_pytest(message: &[u8]) -> Option<Level> {
-    let length = message
-        .iter()
-        .position(|&byte| byte == b':')
-        .unwrap_or(message.len());
-    let assertion = message.starts_with(b"assert ").then_some(Level::Error);
-    assertion.or_else(|| exception(&message[..length]))
+    if message.starts_with(b"assert ") {
+        return Some(Level::Error);
+    }
+    let name = memchr(b':', message).map_or(message, |colon| &message[..colon]);
+    exception(name)
 }
 
 /// `2026-01-21 09:47:26,583 ERROR [main] …`: capitals in a column behind a time.
 fn by_column(head: &[u8]) -> Option<Level> {
-    let mut columns = head.split(|byte| byte.is_ascii_whitespace()).take(6);
+    let mut columns = head.split(u8::is_ascii_whitespace).take(6);
     let first = columns.next()?;
     if !first.iter().any(u8::is_ascii_digit) {
         return None;
@@ -203,7 +202,8 @@ fn by_marks(head: &[u8]) -> Option<Level> {
 fn named(before: &[u8], after: &[u8]) -> Option<Level> {
     let separate = matches!(after.first(), None | Some(b' ' | b'\t'));
     let capitals = before.iter().all(u8::is_ascii_uppercase);
-    if !separate && !(capitals && after.first() != Some(&b':')) || is_count(after) {
+    let named = separate || capitals && after.first() != Some(&b':');
+    if !named || is_count(after) {
         return None;
     }
     if let Some(level) = level_word(before) {

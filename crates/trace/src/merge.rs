@@ -61,12 +61,20 @@ enum Open {
     Waiting { first: u64, last: u64 },
 }
 
+/// The line on the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    None,
+    /// One without a header: nothing continues it.
+    Headerless,
+    Of(Key),
+}
+
 /// Puts the pieces of lines together.
 #[derive(Debug)]
 pub(crate) struct Merge {
     open: Box<[Open; KEYS]>,
-    /// The stream of the line on the screen; `Some(None)`: a line of no stream.
-    head: Option<Option<Key>>,
+    head: Head,
     target: Target,
     waiting: VecDeque<Piece>,
     /// Number of the piece at the front of `waiting`.
@@ -82,7 +90,7 @@ impl Merge {
     pub(crate) fn new() -> Self {
         Self {
             open: Box::new([Open::None; KEYS]),
-            head: None,
+            head: Head::None,
             target: Target::Head,
             waiting: VecDeque::new(),
             front: 0,
@@ -146,7 +154,7 @@ impl Merge {
         screen: &mut Screen,
         sink: &mut impl FnMut(Line<'_>),
     ) {
-        if self.head.is_none() {
+        if self.head == Head::None {
             screen.begin(origin, body);
             self.take_head(key);
             self.target = Target::Head;
@@ -184,7 +192,7 @@ impl Merge {
     #[inline]
     pub(crate) fn end(&mut self, screen: &mut Screen, sink: &mut impl FnMut(Line<'_>)) {
         match self.target {
-            Target::Head if self.head == Some(None) => self.end_head(screen, sink),
+            Target::Head if self.head == Head::Headerless => self.end_head(screen, sink),
             Target::Head => {}
             Target::Queue => {
                 if let Some(piece) = self.waiting.back_mut() {
@@ -196,7 +204,7 @@ impl Merge {
 
     /// The trace ends: nothing continues any line.
     pub(crate) fn finish(&mut self, screen: &mut Screen, sink: &mut impl FnMut(Line<'_>)) {
-        while self.head.is_some() {
+        while self.head != Head::None {
             self.end_head(screen, sink);
         }
     }
@@ -206,8 +214,9 @@ impl Merge {
     }
 
     fn take_head(&mut self, key: Option<Key>) {
-        self.head = Some(key);
+        self.head = Head::Headerless;
         if let Some(key) = key {
+            self.head = Head::Of(key);
             self.open[key] = Open::Head;
         }
     }
@@ -240,10 +249,10 @@ impl Merge {
     /// Ends the line on the screen and reads on, up to the next one that can still go on.
     fn end_head(&mut self, screen: &mut Screen, sink: &mut impl FnMut(Line<'_>)) {
         screen.end(sink);
-        if let Some(Some(key)) = self.head.take() {
+        if let Head::Of(key) = std::mem::replace(&mut self.head, Head::None) {
             self.open[key] = Open::None;
         }
-        while self.head.is_none() && !self.waiting.is_empty() {
+        while self.head == Head::None && !self.waiting.is_empty() {
             self.read_front(screen, sink);
         }
     }

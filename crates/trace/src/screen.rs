@@ -19,6 +19,17 @@ const ESC: u8 = 0x1b;
 /// What stands between a marker and the text after it, its carriage return apart.
 const ERASE: &[u8] = b"\x1b[0K";
 
+/// What the line being read is of its logical line, which markers split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Its start.
+    First,
+    /// The title that a `section_start` made.
+    Title,
+    /// What follows an end marker or a title.
+    Rest,
+}
+
 /// The line being read.
 #[derive(Debug)]
 pub(crate) struct Screen {
@@ -28,10 +39,7 @@ pub(crate) struct Screen {
     /// Whether a carriage return has just wiped the line: a runner header may follow, and goes too.
     wiped: bool,
     origin: Origin,
-    /// Whether a `section_start` made the line.
-    header: bool,
-    /// Whether a marker has split the physical line.
-    split: bool,
+    part: Part,
     style: Style,
     spans: Spans,
     /// Whether the next character begins a span.
@@ -51,8 +59,7 @@ impl Screen {
             returns: 0,
             wiped: false,
             origin: Origin::default(),
-            header: false,
-            split: false,
+            part: Part::First,
             style: Style::default(),
             spans: Spans::default(),
             restyled: false,
@@ -69,8 +76,7 @@ impl Screen {
     #[inline]
     pub(crate) fn begin(&mut self, origin: Origin, body: u64) {
         self.origin = origin;
-        self.header = false;
-        self.split = false;
+        self.part = Part::First;
         self.place.begin(origin.offset, body);
         self.fresh();
     }
@@ -78,7 +84,7 @@ impl Screen {
     /// The line goes on in the physical line at `offset`, with the text at `body`.
     pub(crate) fn next_piece(&mut self, offset: u64, body: u64) {
         self.place.next_piece(offset, body, self.held.len());
-        let after_end_marker = self.split && !self.header && self.text.is_empty();
+        let after_end_marker = self.part == Part::Rest && self.text.is_empty();
         if after_end_marker && self.held.is_empty() && self.returns == 0 {
             self.origin.offset = offset;
         }
@@ -140,7 +146,7 @@ impl Screen {
                 let shown = Shown {
                     text,
                     truncated: None,
-                    shown: length as u64,
+                    kept: length as u64,
                     cut: 0,
                 };
                 self.out.emit(shown, &self.origin, &self.spans, false, sink);
@@ -323,12 +329,15 @@ impl Screen {
         if !marker.opens && !self.out.sections.is_open(marker) {
             return;
         }
-        let first = self.text.is_empty() && !self.split;
+        let first = self.text.is_empty() && self.part == Part::First;
         self.flush(sink);
         let lines = self.out.lines;
         self.out.sections.apply(marker, lines);
-        self.header = marker.opens;
-        self.split = true;
+        self.part = if marker.opens {
+            Part::Title
+        } else {
+            Part::Rest
+        };
         if !marker.opens {
             self.origin.offset = self.place.offset(after);
         } else if !first {
@@ -340,10 +349,12 @@ impl Screen {
     fn flush(&mut self, sink: &mut impl FnMut(Line<'_>)) {
         if !self.text.is_empty() {
             let shown = self.text.shown();
-            self.out
-                .emit(shown, &self.origin, &self.spans, self.header, sink);
+            let title = self.part == Part::Title;
+            self.out.emit(shown, &self.origin, &self.spans, title, sink);
         }
-        self.header = false;
+        if self.part == Part::Title {
+            self.part = Part::Rest;
+        }
         self.fresh();
     }
 

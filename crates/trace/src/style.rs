@@ -39,7 +39,7 @@ impl Style {
                     let palette = codes.next() == Some(5);
                     let index = codes.next();
                     if !palette {
-                        (codes.next(), codes.next());
+                        codes.nth(1);
                     }
                     if code == 38 {
                         self.colour = if palette {

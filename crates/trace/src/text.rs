@@ -36,7 +36,7 @@ pub(crate) struct Shown<'a> {
     /// Length before the cut, where there was one.
     pub(crate) truncated: Option<u64>,
     /// Bytes of the trace that `text` came from.
-    pub(crate) shown: u64,
+    pub(crate) kept: u64,
     /// Bytes of the trace that were cut.
     pub(crate) cut: u64,
 }
@@ -165,15 +165,15 @@ impl Text {
 
     /// The text as it goes out.
     pub(crate) fn shown(&self) -> Shown<'_> {
-        let (kept, shown) = match self.cut {
+        let (length, kept) = match self.cut {
             Some(cut) => (cut.kept, cut.source),
             None => (self.held.len(), self.source),
         };
         Shown {
-            text: &self.held[..kept],
+            text: &self.held[..length],
             truncated: self.cut.map(|_| self.length),
-            shown,
-            cut: self.source - shown,
+            kept,
+            cut: self.source - kept,
         }
     }
 }
@@ -195,7 +195,7 @@ mod tests {
         let text = text(5, &["abc", "déf"]);
         let shown = text.shown();
         assert_eq!(shown.text, "abcd");
-        assert_eq!((shown.truncated, shown.shown, shown.cut), (Some(7), 4, 3));
+        assert_eq!((shown.truncated, shown.kept, shown.cut), (Some(7), 4, 3));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! GitLab's own cases (`ansi2json_spec.rb`) and the runner's (`timestamper_test.go`, `innerstream_test.go`).
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

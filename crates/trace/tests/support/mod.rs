@@ -32,7 +32,7 @@ impl From<Line<'_>> for Seen {
             text: line.text.to_owned(),
             timestamp: line.timestamp,
             source: line.timestamp_source.as_str(),
-            stream: line.stream.map(|stream| stream.as_str()),
+            stream: line.stream.map(trace::Stream::as_str),
             stream_number: line.stream_number,
             section: line.section.map(str::to_owned),
             path: line
@@ -41,7 +41,7 @@ impl From<Line<'_>> for Seen {
                 .map(|open| open.name().to_owned())
                 .collect(),
             header: line.section_header,
-            level: line.level.map(|level| level.as_str()),
+            level: line.level.map(trace::Level::as_str),
             gap_ms: line.gap_ms,
             truncated: line.truncated,
         }

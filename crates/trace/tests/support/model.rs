@@ -69,7 +69,8 @@ struct Logical {
     /// Index in `bytes` and offset of the physical line, a piece.
     pieces: Vec<(usize, u64)>,
     time: Option<i64>,
-    own_time: bool,
+    /// `time`, where a header of its own gave it.
+    own_time: Option<i64>,
     stream: Option<(&'static str, u8)>,
 }
 
@@ -120,7 +121,7 @@ impl Model {
             let index = continued.unwrap_or_else(|| {
                 lines.push(Logical {
                     time: header.as_ref().map_or(last_time, |header| header.time),
-                    own_time: header.is_some(),
+                    own_time: header.as_ref().and_then(|header| header.time),
                     stream: header.as_ref().map(|header| header.stream),
                     ..Logical::default()
                 });
@@ -164,7 +165,7 @@ impl Model {
                 _ if pen.header_may_follow && header(rest).is_some() => {
                     pen.header_may_follow = false;
                     pen.time = header(rest).and_then(|header| header.time);
-                    pen.own_time = true;
+                    pen.own_time = pen.time;
                     self.counts.headers += 32;
                     32
                 }
@@ -317,9 +318,7 @@ impl Model {
     fn show(&mut self, pen: &mut Pen<'_>) {
         if !pen.text.is_empty() {
             let mut gap_ms = None;
-            if pen.own_time
-                && let Some(time) = pen.time
-            {
+            if let Some(time) = pen.own_time {
                 let gap = self
                     .last_time
                     .map(|last| i128::from(time) - i128::from(last));
@@ -373,7 +372,7 @@ struct Pen<'a> {
     /// Offset of the first character.
     first: u64,
     time: Option<i64>,
-    own_time: bool,
+    own_time: Option<i64>,
 }
 
 impl<'a> Pen<'a> {
