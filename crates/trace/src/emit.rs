@@ -75,6 +75,7 @@ impl Emitter {
 
 fn gap_ms(last: &mut Option<i64>, now: Option<i64>) -> Option<u64> {
     let now = now?;
-    let gap = last.replace(now).and_then(|last| now.checked_sub(last))?;
-    u64::try_from(gap).ok().map(|nanos| nanos / 1_000_000)
+    let last = last.replace(now)?;
+    // Not the difference as an `i64`: a clock can be wrong by more than that holds (292 years).
+    (now >= last).then(|| now.abs_diff(last) / 1_000_000)
 }

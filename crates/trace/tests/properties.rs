@@ -200,3 +200,14 @@ fn a_section_behind_an_unterminated_escape_has_the_offset_of_its_marker() {
         .collect();
     assert_eq!(offsets, [0, trace.find("section").unwrap() as u64]);
 }
+
+/// The difference overflowed, and the gap was taken for a step back.
+#[test]
+fn a_gap_of_three_centuries_is_a_gap() {
+    let trace = "1700-01-01T00:00:00.000000Z 00O a\n2026-01-01T00:00:00.000000Z 00O b\n";
+    let days: u64 = 326 * 365 + 79;
+    assert_eq!(
+        read(trace.as_bytes()).lines[1].gap_ms,
+        Some(days * 86_400_000)
+    );
+}
