@@ -1,5 +1,4 @@
 //! One row for each thing that a line can say of itself, and for what only sounds like it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

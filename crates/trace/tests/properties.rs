@@ -1,6 +1,5 @@
 //! What holds for every sequence of bytes, tried on traces made of the pieces that real ones are
 //! made of, whole and broken. The laws stand in `support/laws.rs`; the fuzz target asks the same.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Runs the parser and keeps what came out.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub(crate) mod laws;
 pub(crate) mod model;
