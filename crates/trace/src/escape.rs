@@ -3,8 +3,6 @@
 //! A sequence counts only when it ends within its logical line and within [`LONGEST`] bytes; else
 //! its introducer alone is dropped and what follows is text.
 
-use memchr::memchr3;
-
 const ESC: u8 = 0x1b;
 const BEL: u8 = 0x07;
 
@@ -138,20 +136,13 @@ impl Search {
         }
         let mut at = index(self.searched.max(position), base)?;
         self.found = None;
-        while let Some(skip) = memchr3(BEL, ESC, 0xc2, bytes.get(at..)?) {
-            at += skip;
-            let length = match bytes[at] {
-                BEL if bel => 1,
-                BEL => 0,
-                _ => match bytes.get(at + 1) {
-                    None => {
-                        self.searched = base + at as u64;
-                        return None;
-                    }
-                    Some(b'\\') if bytes[at] == ESC => 2,
-                    Some(0x9c) if bytes[at] == 0xc2 => 2,
-                    Some(_) => 0,
-                },
+        // Not memchr: introducers without an end are candidates every few bytes.
+        while at < bytes.len() {
+            let length = match (bytes[at], bytes.get(at + 1)) {
+                (BEL, _) if bel => 1,
+                (ESC, Some(b'\\')) | (0xc2, Some(0x9c)) => 2,
+                (ESC | 0xc2, None) => break,
+                _ => 0,
             };
             if length > 0 {
                 self.searched = base + at as u64;
@@ -160,7 +151,7 @@ impl Search {
             }
             at += 1;
         }
-        self.searched = base + bytes.len() as u64;
+        self.searched = base + at as u64;
         None
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use crate::bytes::text_run;
 use crate::header::Header;
 use crate::line::{Line, Origin, Stream};
 use crate::screen::Screen;
@@ -263,7 +264,7 @@ impl Merge {
         if !piece.follows {
             let (near, far) = self.text(piece);
             if closed && next.is_none() && far.is_empty() {
-                screen.whole(near, piece.origin, piece.body, sink);
+                screen.whole(near, text_run(near), piece.origin, piece.body, sink);
             } else {
                 screen.begin(piece.origin, piece.body);
                 screen.feed(near, sink);

@@ -3,6 +3,7 @@
 use memchr::memchr;
 use sha2::{Digest, Sha256};
 
+use crate::bytes::run_of;
 use crate::header::{HEADER_LEN, Header, HeaderReader};
 use crate::line::{Line, Options, Origin};
 use crate::merge::Merge;
@@ -114,11 +115,11 @@ impl Parser {
 
     /// Lines of a plain trace, as long as they end within `bytes`.
     fn read_plain(&mut self, bytes: &[u8], sink: &mut impl FnMut(Line<'_>)) -> usize {
-        let mut at = 0;
-        while let Some(length) = memchr(b'\n', &bytes[at..]) {
-            let offset = self.bytes + at as u64;
-            self.screen
-                .whole(&bytes[at..at + length], plain(offset), offset, sink);
+        let mut at = run_of(bytes, |byte| byte == b'\n');
+        self.screen.out.counts.line_ends += at as u64;
+        while let origin = plain(self.bytes + at as u64)
+            && let Some(length) = self.screen.line(&bytes[at..], origin, sink)
+        {
             self.screen.out.counts.line_ends += 1;
             at += length + 1;
         }

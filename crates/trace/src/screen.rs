@@ -5,7 +5,7 @@
 
 use memchr::memchr;
 
-use crate::bytes::{text_run, unfinished_character};
+use crate::bytes::{is_control, run_of, text_run, unfinished_character};
 use crate::emit::Emitter;
 use crate::escape::{Escape, EscapeReader};
 use crate::header::{HEADER_LEN, HeaderReader};
@@ -125,23 +125,43 @@ impl Screen {
         self.flush(sink);
     }
 
-    /// Reads a whole line at once: plain text passes without being copied.
+    /// Reads the line that `bytes` begin with, where they hold its line feed; returns its length.
+    #[inline]
+    pub(crate) fn line(
+        &mut self,
+        bytes: &[u8],
+        origin: Origin,
+        sink: &mut impl FnMut(Line<'_>),
+    ) -> Option<usize> {
+        let (run, ascii) = text_run(bytes);
+        let length = match bytes.get(run) {
+            Some(b'\n') => run,
+            _ => run + memchr(b'\n', &bytes[run..])?,
+        };
+        let body = origin.offset;
+        self.whole(&bytes[..length], (run, ascii), origin, body, sink);
+        Some(length)
+    }
+
+    /// Reads a whole line at once: plain text passes without being copied. `run` is what
+    /// [`text_run`] says of it.
     #[inline]
     pub(crate) fn whole(
         &mut self,
         bytes: &[u8],
+        run: (usize, bool),
         origin: Origin,
         body: u64,
         sink: &mut impl FnMut(Line<'_>),
     ) {
-        self.begin(origin, body);
-        let (length, ascii) = text_run(bytes);
+        let (length, ascii) = run;
         if ascii
             && length == bytes.len()
             && self.text.fits(length)
             && let Ok(text) = std::str::from_utf8(bytes)
         {
             if !text.is_empty() {
+                self.spans.clear();
                 self.spans.note(0, self.style);
                 let shown = Shown {
                     text,
@@ -149,10 +169,11 @@ impl Screen {
                     kept: length as u64,
                     cut: 0,
                 };
-                self.out.emit(shown, &self.origin, &self.spans, false, sink);
+                self.out.emit(shown, &origin, &self.spans, false, sink);
             }
             return;
         }
+        self.begin(origin, body);
         self.feed(bytes, sink);
         self.end(sink);
     }
@@ -162,33 +183,25 @@ impl Screen {
         let base = self.place.position();
         let mut at = 0;
         while at < bytes.len() {
-            let (run, ascii) = text_run(&bytes[at..]);
-            let used = if run > 0 {
-                let open = at + run == bytes.len() && !end;
-                self.read_run(&bytes[at..at + run], ascii, open, sink)
-            } else {
-                match bytes[at] {
-                    b'\r' => {
-                        self.returns += 1;
-                        1
-                    }
-                    ESC => match self.escapes.read(bytes, at, base, end) {
-                        Escape::Sequence(length) => {
-                            self.read_sequence(&bytes[at..at + length], sink);
-                            length
-                        }
-                        Escape::Broken(length) => {
-                            self.drop_bytes(sink);
-                            self.out.counts.escapes += length as u64;
-                            length
-                        }
-                        Escape::Unknown => 0,
-                    },
-                    _ => {
-                        self.drop_bytes(sink);
-                        self.out.counts.controls += 1;
-                        1
-                    }
+            let rest = &bytes[at..];
+            let used = match rest[0] {
+                ESC => self.read_escape(bytes, at, base, end, sink),
+                b'\r' => {
+                    let returns = run_of(rest, |byte| byte == b'\r');
+                    self.returns += returns as u64;
+                    returns
+                }
+                byte if is_control(byte) => {
+                    self.drop_bytes(sink);
+                    let is_dropped = |byte| is_control(byte) && byte != ESC && byte != b'\r';
+                    let dropped = run_of(rest, is_dropped);
+                    self.out.counts.controls += dropped as u64;
+                    dropped
+                }
+                _ => {
+                    let (run, ascii) = text_run(rest);
+                    let open = run == rest.len() && !end;
+                    self.read_run(&rest[..run], ascii, open, sink)
                 }
             };
             self.place.advance(used);
@@ -198,6 +211,30 @@ impl Screen {
             }
         }
         at
+    }
+
+    /// Reads what stands at the ESC `bytes[at]`.
+    #[inline]
+    fn read_escape(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        base: u64,
+        end: bool,
+        sink: &mut impl FnMut(Line<'_>),
+    ) -> usize {
+        match self.escapes.read(bytes, at, base, end) {
+            Escape::Sequence(length) => {
+                self.read_sequence(&bytes[at..at + length], sink);
+                length
+            }
+            Escape::Broken(length) => {
+                self.drop_bytes(sink);
+                self.out.counts.escapes += length as u64;
+                length
+            }
+            Escape::Unknown => 0,
+        }
     }
 
     /// Reads a run without control characters; `open`: more bytes of it may follow.
@@ -238,13 +275,30 @@ impl Screen {
         if let Ok(text) = std::str::from_utf8(run) {
             return self.push_without_c1(text);
         }
+        // Invalid sequences of one length that follow one another: how many, how long each.
+        let mut invalid = (0, 0);
         for chunk in run.utf8_chunks() {
-            self.push_without_c1(chunk.valid());
-            if !chunk.invalid().is_empty() {
-                self.push("\u{fffd}", chunk.invalid().len());
-                self.invalid_utf8 += 1;
+            if !chunk.valid().is_empty() {
+                self.push_replacements(std::mem::take(&mut invalid));
+                self.push_without_c1(chunk.valid());
             }
+            let length = chunk.invalid().len();
+            if length != invalid.1 {
+                self.push_replacements(std::mem::take(&mut invalid));
+            }
+            invalid = (invalid.0 + usize::from(length > 0), length);
         }
+        self.push_replacements(invalid);
+    }
+
+    /// Pushes U+FFFD for each of `count` invalid sequences of `length` bytes.
+    fn push_replacements(&mut self, (count, length): (usize, usize)) {
+        if count == 0 {
+            return;
+        }
+        self.note_style();
+        self.text.push_replacements(count, length);
+        self.invalid_utf8 += count as u64;
     }
 
     /// Pushes `text` without the control characters U+0080 to U+009F.
@@ -267,17 +321,27 @@ impl Screen {
 
     #[inline]
     fn push(&mut self, text: &str, source: usize) {
-        if self.restyled && !text.is_empty() {
+        if !text.is_empty() {
+            self.note_style();
+            self.text.push(text, source);
+        }
+    }
+
+    /// A character follows: it begins a span where the pen has changed.
+    #[inline]
+    fn note_style(&mut self) {
+        if self.restyled {
             self.spans.note(self.text.end(), self.style);
             self.restyled = false;
         }
-        self.text.push(text, source);
     }
 
     /// Something that shows nothing stands here.
     #[inline]
     fn drop_bytes(&mut self, sink: &mut impl FnMut(Line<'_>)) {
-        self.wipe(sink);
+        if self.returns > 0 {
+            self.wipe(sink);
+        }
         self.wiped = false;
         self.text.break_run();
     }
@@ -303,11 +367,7 @@ impl Screen {
 
     /// The carriage returns seen were lone ones: they wipe the line, unless the line so far is a
     /// marker that lacks the rest of its ending.
-    #[inline]
     fn wipe(&mut self, sink: &mut impl FnMut(Line<'_>)) {
-        if self.returns == 0 {
-            return;
-        }
         let returns = std::mem::take(&mut self.returns);
         if self.text.is_one_run()
             && self.text.run().starts_with("section_")

@@ -5,7 +5,7 @@
 //! sections are a map by insertion, a line belongs to the last key, ending one leaves the others.
 
 use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 
 use memchr::memrchr;
 
@@ -63,7 +63,9 @@ impl Section {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenSection {
     name: String,
-    key: u64,
+    /// Length of the whole name, and a hash of what of it is not kept.
+    length: usize,
+    rest: u64,
     ordinal: u64,
     started: i64,
     first_line: u64,
@@ -175,13 +177,15 @@ fn display(name: &[u8]) -> impl Iterator<Item = u8> + '_ {
     })
 }
 
-/// What tells open sections apart: GitLab goes by the display name.
-fn key(name: &str) -> u64 {
+/// What stands for the end of a long name, where its section is looked for.
+fn hash(rest: &[u8]) -> u64 {
+    if rest.is_empty() {
+        return 0;
+    }
     let mut hasher = DefaultHasher::new();
-    for byte in display(name.as_bytes()) {
+    for byte in display(rest) {
         hasher.write_u8(byte);
     }
-    name.len().hash(&mut hasher);
     hasher.finish()
 }
 
@@ -209,29 +213,38 @@ impl Sections {
 
     /// Whether the section that `marker` names is open.
     pub(crate) fn is_open(&self, marker: &Marker) -> bool {
-        let key = key(&marker.name);
-        self.open.iter().any(|section| section.key == key)
+        self.find(&marker.name).is_some()
+    }
+
+    /// Where the section of this name is among the open ones: GitLab goes by the display name.
+    fn find(&self, name: &str) -> Option<usize> {
+        let (kept, rest) = name.as_bytes().split_at(name.len().min(LONGEST_NAME));
+        let rest = hash(rest);
+        self.open.iter().position(|section| {
+            section.length == name.len()
+                && section.rest == rest
+                && display(section.name.as_bytes()).eq(display(kept))
+        })
     }
 
     /// Opens or closes what `marker` says; `lines` is the number of the last line before it.
     pub(crate) fn apply(&mut self, marker: &Marker, lines: u64) {
-        let key = key(&marker.name);
-        let position = self.open.iter().position(|section| section.key == key);
+        let position = self.find(&marker.name);
         self.see_clock(marker.time);
         match (marker.opens, position) {
             (true, Some(at)) => self.start_again(at, marker.time),
-            (true, None) => self.start(marker, key, lines),
+            (true, None) => self.start(marker, lines),
             (false, Some(at)) => self.close(at, Some(marker.time), lines),
             (false, None) => {}
         }
     }
 
-    fn start(&mut self, marker: &Marker, key: u64, lines: u64) {
+    fn start(&mut self, marker: &Marker, lines: u64) {
         if self.open.len() == MOST_OPEN {
             self.close(0, None, lines);
         }
         self.count += 1;
-        let name = &marker.name[..marker.name.len().min(LONGEST_NAME)];
+        let (name, rest) = marker.name.split_at(marker.name.len().min(LONGEST_NAME));
         let record = (self.recorded.len() < MOST_RECORDED).then_some(self.recorded.len());
         if record.is_some() {
             self.recorded.push(Section {
@@ -247,7 +260,8 @@ impl Sections {
         }
         self.open.push(OpenSection {
             name: name.to_owned(),
-            key,
+            length: marker.name.len(),
+            rest: hash(rest.as_bytes()),
             ordinal: self.count,
             started: marker.time,
             first_line: lines + 1,
@@ -369,6 +383,16 @@ mod tests {
         let sections = sections(&["section_start:1:A_b", "section_end:3:a-B"]);
         assert_eq!(path(&sections), [""; 0]);
         assert_eq!(sections.finish(1).0[0].display_name(), "a-b");
+    }
+
+    #[test]
+    fn long_names_are_told_apart_by_what_is_not_kept_of_them() {
+        let name = "n".repeat(LONGEST_NAME);
+        let start = format!("section_start:1:{name}a");
+        for (end, open) in [("a", 0), ("A", 0), ("b", 1), ("", 1), ("aa", 1)] {
+            let end = format!("section_end:1:{name}{end}");
+            assert_eq!(path(&sections(&[&start, &end])).len(), open, "{end}");
+        }
     }
 
     #[test]

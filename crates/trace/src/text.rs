@@ -107,6 +107,23 @@ impl Text {
         self.source += source as u64;
     }
 
+    /// Appends U+FFFD for each of `count` sequences of `length` bytes.
+    pub(crate) fn push_replacements(&mut self, count: usize, length: usize) {
+        const SOME: &str = "\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}";
+        const ONE: usize = '\u{fffd}'.len_utf8();
+        let mut left = count;
+        while left > 0 {
+            // Never some that fit and some that don't: their bytes are counted apart.
+            let fitting = match self.cut {
+                None => (self.max - self.held.len()) / ONE,
+                Some(_) => left,
+            };
+            let pushed = left.min(SOME.len() / ONE).min(fitting.max(1));
+            self.push(&SOME[..pushed * ONE], pushed * length);
+            left -= pushed;
+        }
+    }
+
     #[cold]
     fn push_beyond(&mut self, text: &str, source: usize) {
         let mut rest = text;
@@ -116,7 +133,7 @@ impl Text {
             let (fits, beyond) =
                 text.split_at(text.floor_char_boundary(self.max - self.held.len()));
             self.held.push_str(fits);
-            // A replacement character is pushed by itself and fits whole or not at all.
+            // Replacement characters fit all of them or none.
             let fitting = if fits.is_empty() {
                 0
             } else {
