@@ -11,6 +11,8 @@ pub(crate) struct Text {
     /// What is kept, then, where `cut`, the end of what is not.
     held: String,
     max: usize,
+    /// How long `held` may become: `max`, and once the text is cut, a window more.
+    limit: usize,
     /// Set once the text is longer than `max`.
     cut: Option<Cut>,
     /// Length of the whole text in bytes, as decoded.
@@ -46,6 +48,7 @@ impl Text {
         Self {
             held: String::new(),
             max,
+            limit: max,
             cut: None,
             length: 0,
             source: 0,
@@ -74,6 +77,7 @@ impl Text {
 
     pub(crate) fn clear(&mut self) {
         self.held.clear();
+        self.limit = self.max;
         self.cut = None;
         self.length = 0;
         self.source = 0;
@@ -98,7 +102,7 @@ impl Text {
     /// Appends `text`, which `source` bytes of the trace stand for.
     #[inline]
     pub(crate) fn push(&mut self, text: &str, source: usize) {
-        if self.held.len() + text.len() <= self.max {
+        if self.held.len() + text.len() <= self.limit {
             self.held.push_str(text);
         } else {
             self.push_beyond(text, source);
@@ -127,29 +131,35 @@ impl Text {
     #[cold]
     fn push_beyond(&mut self, text: &str, source: usize) {
         let mut rest = text;
-        let kept = if let Some(cut) = self.cut {
-            cut.kept
-        } else {
-            let (fits, beyond) =
-                text.split_at(text.floor_char_boundary(self.max - self.held.len()));
-            self.held.push_str(fits);
-            // Replacement characters fit all of them or none.
-            let fitting = if fits.is_empty() {
-                0
-            } else {
-                source - beyond.len()
-            };
-            self.cut = Some(Cut {
-                kept: self.held.len(),
-                source: self.source + fitting as u64,
-            });
-            rest = beyond;
-            self.held.len()
+        let kept = match self.cut {
+            Some(cut) => cut.kept,
+            None => self.cut(&mut rest, source),
         };
-        if self.held.len() - kept + rest.len() > 2 * LONGEST_MARKER {
+        if self.held.len() + rest.len() > self.limit {
             self.slide(kept, &mut rest);
         }
         self.held.push_str(rest);
+    }
+
+    /// Takes of `rest`, which `source` bytes stand for, what still fits; the text ends there.
+    fn cut(&mut self, rest: &mut &str, source: usize) -> usize {
+        let room = rest.floor_char_boundary(self.max - self.held.len());
+        let (fits, beyond) = rest.split_at(room);
+        self.held.push_str(fits);
+        *rest = beyond;
+        // Replacement characters fit all of them or none.
+        let fitting = if fits.is_empty() {
+            0
+        } else {
+            source - beyond.len()
+        };
+        let kept = self.held.len();
+        self.cut = Some(Cut {
+            kept,
+            source: self.source + fitting as u64,
+        });
+        self.limit = kept + 2 * LONGEST_MARKER;
+        kept
     }
 
     /// Drops from the end of the text what no marker can reach once `rest` stands behind it.
@@ -176,6 +186,7 @@ impl Text {
         self.source -= length as u64;
         if self.cut.is_some_and(|_| self.length <= self.max as u64) {
             self.cut = None;
+            self.limit = self.max;
         }
         self.break_run();
     }

@@ -23,7 +23,7 @@ fn short_ones_are_read_as_the_model_reads_them() {
 fn long_ones_are_the_same_in_any_chunks() {
     for input in adversarial::inputs() {
         println!("{}", input.name);
-        let trace = input.bytes(400_000);
+        let trace = input.bytes(150_000);
         let whole = read_chunks(Options::default(), [&trace[..]]);
         for size in [997, 16 * 1024] {
             assert!(
