@@ -2,7 +2,8 @@
 
 use crate::level;
 use crate::line::{Line, Origin, TimestampSource};
-use crate::sections::{OpenSection, Sections};
+use crate::open::OpenSection;
+use crate::sections::Sections;
 use crate::style::Spans;
 use crate::summary::ByteCounts;
 use crate::text::Shown;

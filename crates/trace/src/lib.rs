@@ -30,6 +30,7 @@ mod held;
 mod level;
 mod line;
 mod merge;
+mod open;
 mod parser;
 mod screen;
 mod sections;
@@ -40,7 +41,8 @@ mod trailer;
 
 pub use level::Level;
 pub use line::{Line, Options, Stream, TimestampSource};
+pub use open::OpenSection;
 pub use parser::Parser;
-pub use sections::{OpenSection, Section};
+pub use sections::Section;
 pub use summary::{ByteCounts, Summary};
 pub use trailer::Trailer;

@@ -4,19 +4,13 @@
 //! `section_(start|end):UNIX_SECONDS:NAME[OPTION=VALUE,…]` before `\r\e[0K`. So are the rules: open
 //! sections are a map by insertion, a line belongs to the last key, ending one leaves the others.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::Hasher;
-
 use memchr::memrchr;
 
+use crate::open::{MOST_OPEN, OpenSection, OpenSections, Span, display, kept};
 use crate::text::LONGEST_MARKER;
 
 /// Sections kept for the summary. Jobs have dozens; this bounds the memory that a hostile one takes.
 const MOST_RECORDED: usize = 10_000;
-/// Sections open at one time; beyond it the oldest is given up as never closed.
-const MOST_OPEN: usize = 256;
-/// Bytes of a name that are kept.
-const LONGEST_NAME: usize = 256;
 /// GitLab clamps durations to this.
 const YEAR_SECONDS: i64 = 365 * 86_400;
 /// 2000-01-01: a marker that says less was not written with a clock.
@@ -56,37 +50,6 @@ impl Section {
     /// The name as GitLab's page has it: lower case, `-` for all but letters and digits.
     pub fn display_name(&self) -> String {
         display(self.name.as_bytes()).map(char::from).collect()
-    }
-}
-
-/// A section that is open at some line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenSection {
-    name: String,
-    /// Length of the whole name, and a hash of what of it is not kept.
-    length: usize,
-    rest: u64,
-    ordinal: u64,
-    started: i64,
-    first_line: u64,
-    /// Index in the recorded sections, unless those are full.
-    record: Option<usize>,
-}
-
-impl OpenSection {
-    /// The name as written.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// [`Section::ordinal`].
-    pub const fn ordinal(&self) -> u64 {
-        self.ordinal
-    }
-
-    /// [`Section::started`].
-    pub const fn started(&self) -> i64 {
-        self.started
     }
 }
 
@@ -170,29 +133,10 @@ fn split_options(text: &str) -> Option<(&str, &str)> {
     well_formed.then_some((&inner[..open], options))
 }
 
-fn display(name: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    name.iter().map(|byte| match byte.to_ascii_lowercase() {
-        byte if byte.is_ascii_alphanumeric() => byte,
-        _ => b'-',
-    })
-}
-
-/// What stands for the end of a long name, where its section is looked for.
-fn hash(rest: &[u8]) -> u64 {
-    if rest.is_empty() {
-        return 0;
-    }
-    let mut hasher = DefaultHasher::new();
-    for byte in display(rest) {
-        hasher.write_u8(byte);
-    }
-    hasher.finish()
-}
-
 /// All sections of a trace so far.
 #[derive(Debug, Default)]
 pub(crate) struct Sections {
-    open: Vec<OpenSection>,
+    open: OpenSections,
     recorded: Vec<Section>,
     /// Start markers of sections that were not open.
     count: u64,
@@ -203,7 +147,7 @@ pub(crate) struct Sections {
 impl Sections {
     /// Open sections, the last one opened last.
     pub(crate) fn open(&self) -> &[OpenSection] {
-        &self.open
+        self.open.as_slice()
     }
 
     /// Nanoseconds of the last marker.
@@ -213,23 +157,12 @@ impl Sections {
 
     /// Whether the section that `marker` names is open.
     pub(crate) fn is_open(&self, marker: &Marker) -> bool {
-        self.find(&marker.name).is_some()
-    }
-
-    /// Where the section of this name is among the open ones: GitLab goes by the display name.
-    fn find(&self, name: &str) -> Option<usize> {
-        let (kept, rest) = name.as_bytes().split_at(name.len().min(LONGEST_NAME));
-        let rest = hash(rest);
-        self.open.iter().position(|section| {
-            section.length == name.len()
-                && section.rest == rest
-                && display(section.name.as_bytes()).eq(display(kept))
-        })
+        self.open.find(&marker.name).is_some()
     }
 
     /// Opens or closes what `marker` says; `lines` is the number of the last line before it.
     pub(crate) fn apply(&mut self, marker: &Marker, lines: u64) {
-        let position = self.find(&marker.name);
+        let position = self.open.find(&marker.name);
         self.see_clock(marker.time);
         match (marker.opens, position) {
             (true, Some(at)) => self.start_again(at, marker.time),
@@ -240,15 +173,14 @@ impl Sections {
     }
 
     fn start(&mut self, marker: &Marker, lines: u64) {
-        if self.open.len() == MOST_OPEN {
+        if self.open().len() == MOST_OPEN {
             self.close(0, None, lines);
         }
         self.count += 1;
-        let (name, rest) = marker.name.split_at(marker.name.len().min(LONGEST_NAME));
         let record = (self.recorded.len() < MOST_RECORDED).then_some(self.recorded.len());
         if record.is_some() {
             self.recorded.push(Section {
-                name: name.to_owned(),
+                name: kept(&marker.name).to_owned(),
                 ordinal: self.count,
                 collapsed: marker.has("collapsed"),
                 hide_duration: marker.has("hide_duration"),
@@ -258,35 +190,33 @@ impl Sections {
                 last_line: 0,
             });
         }
-        self.open.push(OpenSection {
-            name: name.to_owned(),
-            length: marker.name.len(),
-            rest: hash(rest.as_bytes()),
-            ordinal: self.count,
+        let span = Span {
             started: marker.time,
             first_line: lines + 1,
             record,
-        });
+        };
+        self.open
+            .push(OpenSection::new(&marker.name, self.count, span));
     }
 
     fn start_again(&mut self, at: usize, time: i64) {
-        let section = &mut self.open[at];
-        section.started = time;
-        if let Some(record) = section.record {
+        let span = self.open.span_mut(at);
+        span.started = time;
+        if let Some(record) = span.record {
             self.recorded[record].started = time;
         }
     }
 
     fn close(&mut self, at: usize, time: Option<i64>, lines: u64) {
-        let section = self.open.remove(at);
-        let Some(record) = section.record else { return };
+        let span = self.open.remove(at);
+        let Some(record) = span.record else { return };
         let record = &mut self.recorded[record];
         record.seconds = time.map(|time| {
-            let seconds = time.saturating_sub(section.started).clamp(0, YEAR_SECONDS);
+            let seconds = time.saturating_sub(span.started).clamp(0, YEAR_SECONDS);
             seconds.unsigned_abs()
         });
-        if lines >= section.first_line {
-            (record.first_line, record.last_line) = (section.first_line, lines);
+        if lines >= span.first_line {
+            (record.first_line, record.last_line) = (span.first_line, lines);
         }
     }
 
@@ -302,8 +232,8 @@ impl Sections {
 
     /// The sections recorded, and how many were not.
     pub(crate) fn finish(mut self, lines: u64) -> (Vec<Section>, u64) {
-        while !self.open.is_empty() {
-            self.close(self.open.len() - 1, None, lines);
+        while !self.open().is_empty() {
+            self.close(self.open().len() - 1, None, lines);
         }
         let dropped = self.count - self.recorded.len() as u64;
         (self.recorded, dropped)
@@ -383,16 +313,6 @@ mod tests {
         let sections = sections(&["section_start:1:A_b", "section_end:3:a-B"]);
         assert_eq!(path(&sections), [""; 0]);
         assert_eq!(sections.finish(1).0[0].display_name(), "a-b");
-    }
-
-    #[test]
-    fn long_names_are_told_apart_by_what_is_not_kept_of_them() {
-        let name = "n".repeat(LONGEST_NAME);
-        let start = format!("section_start:1:{name}a");
-        for (end, open) in [("a", 0), ("A", 0), ("b", 1), ("", 1), ("aa", 1)] {
-            let end = format!("section_end:1:{name}{end}");
-            assert_eq!(path(&sections(&[&start, &end])).len(), open, "{end}");
-        }
     }
 
     #[test]
