@@ -38,6 +38,16 @@ fn errors() {
             "ld: error: undefined symbol: main",
             "make[1]: *** [Makefile:14: nested] Error 1",
             "make: *** No rule to make target 'x'.  Stop.",
+            "[ERR] no connection",
+            "SEVERE: Servlet threw an exception",
+            "[FAIL] 3 of 5 checks",
+            "BUILD FAILURE",
+            "Bus error (core dumped)",
+            "Bus error",
+            "Segmentation fault",
+            "ERR_PNPM_NO_LOCKFILE  Cannot install with frozen-lockfile",
+            "::error file=app.js,line=1::Missing semicolon",
+            "::error::Missing semicolon",
             // Tests
             "FAILED tests/test_math.py::test_diff - AssertionError",
             "tests/test_math.py::test_diff \x1b[31mFAILED\x1b[0m\x1b[31m         [ 54%]\x1b[0m",
@@ -92,6 +102,8 @@ fn warnings() {
         &[
             "\x1b[0;33mWARNING: script canceled externally (UI, API)\x1b[0;m",
             "WARNING: missing-*.txt: no matching files.",
+            "::warning file=app.js,line=1::Unused variable",
+            "::warning::Unused variable",
             "\x1b[1m\x1b[33mwarning\x1b[0m\x1b[1m: unused import: `x`\x1b[0m",
             "\x1b[01m\x1b[Kmod1.c:2:47:\x1b[m\x1b[K \x1b[01;35m\x1b[Kwarning: \x1b[m\x1b[Kformat",
             "warning: `demo` (bin \"demo\") generated 1 warning",
@@ -120,13 +132,23 @@ fn information_and_debugging() {
         &[
             "INFO: starting",
             "[INFO] BUILD SUCCESS",
+            "notice: a new release is out",
+            "{\"level\":\"information\",\"msg\":\"ok\"}",
             "2026-01-21 09:47:26 INFO started",
             "level=info msg=ok",
         ],
     );
     all(
         Some("debug"),
-        &["DEBUG: x=1", "[debug] x", "level=debug msg=x"],
+        &[
+            "DEBUG: x=1",
+            "[debug] x",
+            "level=debug msg=x",
+            "level=trace msg=x",
+            "[verbose] x",
+            "##[debug]x",
+            "::debug::x",
+        ],
     );
 }
 
