@@ -52,3 +52,31 @@ fn what_has_no_end_shows_what_follows_it() {
         assert_eq!(escapes, introducer.len() as u64, "{introducer:?}");
     }
 }
+
+/// A line of one stream waits for its continuation while another stream writes, but not for ever:
+/// 10,000 lines or 1 MiB later it is closed, and what continues it is a line of its own.
+#[test]
+fn a_line_waits_for_its_continuation_within_bounds() {
+    const STAMP: &str = "2026-01-21T09:47:26.583005Z";
+    let line = |text: &str| format!("{STAMP} 01O {text}\n");
+    for (between, waits) in [
+        (line("x").repeat(10_000), true),
+        (line("x").repeat(10_001), false),
+        (line(&"x".repeat(1024 * 1024)), true),
+        (line(&"x".repeat(1024 * 1024 + 1)), false),
+    ] {
+        let trace = format!("{STAMP} 00O open\n{between}{STAMP} 00O+, continued\n");
+        for size in [4096, trace.len()] {
+            let read = read_chunks(Options::default(), trace.as_bytes().chunks(size));
+            let (first, last) = (&read.lines[0].text, &read.lines[read.lines.len() - 1].text);
+            let expected = if waits { "open, continued" } else { "open" };
+            assert_eq!(first, expected, "{} bytes between", between.len());
+            assert_eq!(
+                last == ", continued",
+                !waits,
+                "{} bytes between",
+                between.len()
+            );
+        }
+    }
+}
