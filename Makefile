@@ -34,7 +34,7 @@ images: ## Get the images of RabbitMQ, Elasticsearch and Kibana, or build stand-
 
 test: check e2e ## All tests
 
-e2e: images ## The tests of the whole way, on real servers (TEST=words of a name: only those)
+e2e: images ## The tests of the whole way, on real servers (TEST=a part of a name: only those)
 	cargo build --locked --bins
 	@$(with_images) cargo test --locked -p e2e --test e2e -- $(TEST)
 

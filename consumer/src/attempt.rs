@@ -12,6 +12,7 @@ const WAITS: &str = "joblogs-waits";
 const LOOKS: &str = "joblogs-looks";
 const SEEN_BYTES: &str = "joblogs-seen-bytes";
 const NOT_BEFORE: &str = "joblogs-not-before";
+const FIRST_AT: &str = "joblogs-first-at";
 const FIRST_ERROR: &str = "joblogs-first-error";
 const LAST_ERROR: &str = "joblogs-last-error";
 
@@ -36,6 +37,8 @@ pub(crate) struct Attempt {
     pub seen_bytes: u64,
     /// It is not looked at before this time (Unix milliseconds).
     pub not_before_ms: i64,
+    /// When it went to sleep for the first time (Unix milliseconds); 0: not yet.
+    pub(crate) first_at_ms: i64,
     /// The first thing that went wrong.
     pub first_error: Option<String>,
     /// The last thing that went wrong.
@@ -50,6 +53,7 @@ impl Default for Attempt {
             looks: 0,
             seen_bytes: 0,
             not_before_ms: 0,
+            first_at_ms: 0,
             first_error: None,
             last_error: None,
         }
@@ -79,6 +83,7 @@ impl Attempt {
                 .and_then(|it| it.try_into().ok())
                 .unwrap_or(0),
             not_before_ms: number(NOT_BEFORE).unwrap_or(0),
+            first_at_ms: number(FIRST_AT).unwrap_or(0),
             first_error: text(FIRST_ERROR),
             last_error: text(LAST_ERROR),
         }
@@ -98,6 +103,7 @@ impl Attempt {
             i64::try_from(self.seen_bytes).unwrap_or(i64::MAX),
         );
         number(NOT_BEFORE, self.not_before_ms);
+        number(FIRST_AT, self.first_at_ms);
         for (name, text) in [
             (FIRST_ERROR, &self.first_error),
             (LAST_ERROR, &self.last_error),
@@ -111,8 +117,7 @@ impl Attempt {
 
     /// Notes what went wrong.
     pub(crate) fn note(&mut self, error: &str) {
-        let end = error.floor_char_boundary(LONGEST_ERROR);
-        let error = error[..end].to_owned();
+        let error = cut(error).to_owned();
         self.first_error.get_or_insert_with(|| error.clone());
         self.last_error = Some(error);
     }
@@ -128,9 +133,22 @@ impl Attempt {
         };
         let after = i64::try_from(after.unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
         self.not_before_ms = now.as_millisecond().saturating_add(after);
+        if self.first_at_ms == 0 {
+            self.first_at_ms = now.as_millisecond();
+        }
         self.number += 1;
         self.waits += 1;
         (self, tier)
+    }
+
+    /// For how long it has been waiting. Not since the notice: a consumer that was down for days, or a
+    /// dead letter that is tried anew, gives it all its time.
+    pub(crate) fn waited(&self, now: Timestamp) -> Duration {
+        let since = match self.first_at_ms {
+            0 => 0,
+            first => now.as_millisecond() - first,
+        };
+        Duration::from_millis(since.max(0).unsigned_abs())
     }
 
     /// How long the message must sleep on: it came back before its time, as a tier is shorter than
@@ -139,6 +157,11 @@ impl Attempt {
         let left = self.not_before_ms - now.as_millisecond();
         (left > 0).then(|| Duration::from_millis(left.unsigned_abs()))
     }
+}
+
+/// A text as it may stand in a header.
+pub(crate) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST_ERROR)]
 }
 
 #[cfg(test)]
@@ -175,6 +198,15 @@ mod tests {
         assert_eq!(tier(0), WaitTier::TenSeconds);
         assert_eq!(tier(SHORT_WAITS), WaitTier::OneMinute);
         assert_eq!(tier(MIDDLE_WAITS), WaitTier::TenMinutes);
+    }
+
+    #[test]
+    fn patience_counts_from_the_first_sleep() {
+        let now = Timestamp::now();
+        assert_eq!(Attempt::default().waited(now), Duration::ZERO);
+        let (next, _) = Attempt::default().next(None, now);
+        let (next, _) = next.next(None, now + 30 * SECOND);
+        assert_eq!(next.waited(now + 40 * SECOND).as_secs(), 40);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use broker::Publisher;
+use broker::{Publisher, PublisherSettings};
 use futures_util::StreamExt;
 use lapin::{
     Channel, Connection,
@@ -12,6 +12,7 @@ use lapin::{
     types::FieldTable,
 };
 use metrics::gauge;
+use notice::Instances;
 use rand::Rng;
 use service::{
     admin::{AdminServer, Readiness},
@@ -27,8 +28,8 @@ use crate::{
     delivery::Effects,
     elasticsearch::Elasticsearch,
     flags::{Admin, Config},
-    gitlab::Gitlab,
-    ingest::Context,
+    ingest::{Context, Forge},
+    sink::Budget,
 };
 
 /// After the signal, jobs that end within this are finished; the others go back to the broker.
@@ -37,8 +38,11 @@ const GRACE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(3);
 /// How often Elasticsearch is asked whether it is there, for readiness.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long RabbitMQ may take over opening a channel, and over closing.
-const SETTLE: Duration = Duration::from_secs(10);
+/// How long RabbitMQ may take over opening a channel.
+const OPEN: Duration = Duration::from_secs(10);
+/// How long it may take over ending a subscription, and over closing: with the grace, less than the
+/// 30 s that compose waits.
+const CLOSE: Duration = Duration::from_secs(3);
 
 /// Dependencies, as readiness calls them.
 const QUEUE: &str = "queue";
@@ -86,24 +90,26 @@ impl Consumer {
             metrics,
         } = self;
         let readiness = Readiness::waiting_for(&[QUEUE, ELASTICSEARCH, "rabbitmq"]);
-        if !config.elasticsearch.verify {
-            tracing::warn!(
-                "Elasticsearch's certificate is not checked (--es-verify-ssl false): anybody on the way can read and change what is sent"
-            );
-        }
-        let elasticsearch = Elasticsearch::new(&config.elasticsearch).context("Elasticsearch")?;
+        let elasticsearch = config.elasticsearch;
+        let instance = config.gitlab.instance().clone();
         let effects = Arc::new(Effects {
             context: Arc::new(Context {
-                gitlab: Gitlab::new(config.instance.clone()).context("GitLab")?,
-                instance: config.instance,
+                instances: Instances::one(instance),
+                forges: vec![Forge {
+                    gitlab: config.gitlab,
+                    token: config.gitlab_token,
+                }],
                 elasticsearch: elasticsearch.clone(),
+                budget: Budget::default(),
                 naming: config.naming,
                 seal_keys: config.seal_keys,
-                gitlab_token: config.gitlab_token,
             }),
             publisher: Publisher::start(
-                config.broker.clone(),
-                "consumer (publishing)".to_owned(),
+                PublisherSettings {
+                    broker: config.broker.clone(),
+                    name: "consumer (publishing)".to_owned(),
+                    exchange: None,
+                },
                 readiness.clone(),
             ),
             queues: config.queues.clone(),
@@ -173,7 +179,7 @@ impl Link {
             self.consume(&channel, deliveries).await;
             self.readiness.is_down(QUEUE, "the connection was lost");
             // What is not acknowledged goes back to the queue with the connection.
-            let _ = timeout(SETTLE, connection.close(200, "done".into())).await;
+            let _ = timeout(CLOSE, connection.close(200, "done".into())).await;
         }
     }
 
@@ -195,9 +201,9 @@ impl Link {
                 .await?;
             Ok::<_, lapin::Error>((channel, deliveries))
         };
-        let (channel, deliveries) = timeout(SETTLE, open)
+        let (channel, deliveries) = timeout(OPEN, open)
             .await
-            .with_context(|| format!("RabbitMQ opened no channel within {SETTLE:?}"))?
+            .with_context(|| format!("RabbitMQ opened no channel within {OPEN:?}"))?
             .with_context(|| {
                 format!(
                     "the queue {} can't be consumed from (has initmq run?)",
@@ -235,7 +241,7 @@ impl Link {
         }
         // From now on nothing new comes; what was sent already and not begun stays unacknowledged.
         let _ = timeout(
-            SETTLE,
+            CLOSE,
             channel.basic_cancel("joblogs".into(), BasicCancelOptions::default()),
         )
         .await;

@@ -17,18 +17,22 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use metrics::counter;
-use notice::{Message, MessageError, SealKeys, Token};
+use notice::{Message, SealKeys, Token};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
 use crate::{
-    attempt::Attempt,
-    ingest::{Context, Outcome, binding, ingest},
+    attempt::{Attempt, cut},
+    ingest::{Context, Outcome, Step, binding, ingest},
+    manifest::hex,
 };
 
 /// One delivery's work. RabbitMQ takes a message away after 30 minutes (`consumer_timeout`).
 const WORK: Duration = Duration::from_mins(25);
-/// One attempt to get a confirm; there is another for as long as the delivery is ours.
-const CONFIRM: Duration = Duration::from_secs(10);
+/// For how long one confirm is awaited. Long, because giving up and publishing anew would leave two
+/// messages where the broker only was slow; a channel that dies ends it at once.
+const CONFIRM: Duration = Duration::from_mins(20);
 /// How long an older tool's token, once sealed, can be opened.
 const SEALED: Duration = Duration::from_hours(72);
 
@@ -57,7 +61,7 @@ impl Effects {
     /// again, and all that is done here twice is absorbed by the ids.
     pub(crate) async fn handle(&self, delivery: Delivery) {
         let mut attempt = Attempt::of(delivery.properties.headers().as_ref());
-        let (body, effect) = match Message::read(&delivery.data, &self.context.instance) {
+        let (body, effect) = match Message::read(&delivery.data, &self.context.instances) {
             Err(error) => {
                 attempt.note(&error.to_string());
                 let effect = Effect::Bury {
@@ -65,7 +69,7 @@ impl Effects {
                     reason: error.to_string(),
                     attempt,
                 };
-                (without_token(&delivery.data, &error), effect)
+                (without_token(&delivery.data), effect)
             }
             Ok((message, token)) => {
                 let message = sealed(message, &token, &self.context.seal_keys);
@@ -92,20 +96,21 @@ impl Effects {
         if let Some(early) = attempt.early_by(now) {
             return Effect::Sleep(WaitTier::within(early), attempt);
         }
-        let received_at = message.received_at;
         let context = self.context.clone();
+        let step = Step::default();
         let outcome = {
-            let attempt = attempt.clone();
+            let (attempt, step) = (attempt.clone(), step.clone());
             // In a task of its own, so that a panic over one message is that message's end alone.
-            let work = async move { ingest(&context, &message, &token, &attempt).await };
+            let work = async move { ingest(&context, &message, &token, &attempt, &step).await };
             let mut task = AbortOnDrop(tokio::spawn(work.in_current_span()));
             tokio::time::timeout(WORK, &mut task.0).await
         };
         let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(panicked)) => Outcome::Dead {
-                step: "ingest",
-                reason: format!("a fault in Joblogs: {panicked}"),
+            // The panic's text may quote the trace.
+            Ok(Err(_)) => Outcome::Dead {
+                step: step.name(),
+                reason: "a fault in Joblogs: this step panicked; its log says where".to_owned(),
             },
             Err(_) => Outcome::Wait {
                 after: None,
@@ -113,10 +118,10 @@ impl Effects {
                 look: None,
             },
         };
-        self.effect_of(outcome, attempt, received_at)
+        self.effect_of(outcome, attempt)
     }
 
-    fn effect_of(&self, outcome: Outcome, mut attempt: Attempt, received_at: Timestamp) -> Effect {
+    fn effect_of(&self, outcome: Outcome, mut attempt: Attempt) -> Effect {
         let now = Timestamp::now();
         match outcome {
             Outcome::Indexed => Effect::Acknowledge,
@@ -128,29 +133,41 @@ impl Effects {
                     attempt,
                 }
             }
+            Outcome::Running { status } => {
+                self.sleep(None, format!("the job is {status}"), attempt, now)
+            }
             Outcome::Wait {
                 after,
                 reason,
                 look,
             } => {
-                tracing::info!(reason, waits = attempt.waits, "waiting");
-                attempt.note(&reason);
-                if now.duration_since(received_at) > self.patience.try_into().unwrap_or_default() {
-                    let reason = format!("given up after {:?}: {reason}", self.patience);
-                    return Effect::Bury {
-                        step: "wait",
-                        reason,
-                        attempt,
-                    };
-                }
+                tracing::warn!(reason, waits = attempt.waits, "waiting");
                 if let Some(bytes) = look {
                     attempt.looks += 1;
                     attempt.seen_bytes = bytes;
                 }
-                let (next, tier) = attempt.next(after, now);
-                Effect::Sleep(tier, next)
+                self.sleep(after, reason, attempt, now)
             }
         }
+    }
+
+    fn sleep(
+        &self,
+        after: Option<Duration>,
+        reason: String,
+        mut attempt: Attempt,
+        now: Timestamp,
+    ) -> Effect {
+        attempt.note(&reason);
+        if attempt.waited(now) > self.patience {
+            return Effect::Bury {
+                step: "wait",
+                reason: format!("given up after {:?}: {reason}", self.patience),
+                attempt,
+            };
+        }
+        let (next, tier) = attempt.next(after, now);
+        Effect::Sleep(tier, next)
     }
 
     async fn perform(&self, effect: &Effect, body: &[u8]) {
@@ -211,17 +228,19 @@ fn sealed(mut message: Message, token: &Token, keys: &SealKeys) -> Message {
     message
 }
 
-/// A body that we can't read, without what may be a token in it.
-fn without_token(body: &[u8], error: &MessageError) -> Vec<u8> {
+/// A body that we can't read, without what may be a token in clear in it. Of a body that is no JSON
+/// object nobody knows where that would be: its size and SHA-256 are kept.
+fn without_token(body: &[u8]) -> Vec<u8> {
     let Ok(serde_json::Value::Object(mut fields)) = serde_json::from_slice(body) else {
-        return body.to_vec();
+        let unreadable = json!({
+            "unreadable": true,
+            "bytes": body.len(),
+            "sha256": hex(&Sha256::digest(body)),
+        });
+        return unreadable.to_string().into_bytes();
     };
-    // Of a newer version's message the token is sealed, and needed when it is replayed.
-    if *error != MessageError::UnknownVersion
-        || fields
-            .get("token")
-            .is_some_and(serde_json::Value::is_string)
-    {
+    // A sealed one is an object, and needed when the message is replayed.
+    if fields.get("token").is_some_and(|token| !token.is_object()) {
         fields.remove("token");
     }
     fields.remove("gitlab_token");
@@ -232,7 +251,7 @@ fn without_token(body: &[u8], error: &MessageError) -> Vec<u8> {
 fn death(step: &str, reason: &str, attempt: &Attempt) -> FieldTable {
     let mut table = FieldTable::default();
     let mut text = |name: &'static str, text: &str| {
-        table.insert(name.into(), AMQPValue::LongString(text.into()));
+        table.insert(name.into(), AMQPValue::LongString(cut(text).into()));
     };
     text("joblogs-step", step);
     text("joblogs-reason", reason);
@@ -260,13 +279,21 @@ mod tests {
     fn an_unreadable_message_is_kept_without_its_token() {
         let older =
             br#"{"url":"https://evil.example/","gitlab_token":"glpat-canary","job_id":"1"}"#;
-        let kept = without_token(older, &MessageError::UnknownInstance);
-        assert_eq!(kept, br#"{"job_id":"1","url":"https://evil.example/"}"#);
-        let newer = br#"{"token":{"sealed":"x"},"version":"2.0"}"#;
-        assert_eq!(without_token(newer, &MessageError::UnknownVersion), newer);
         assert_eq!(
-            without_token(b"no JSON", &MessageError::UnknownVersion),
-            b"no JSON"
+            without_token(older),
+            br#"{"job_id":"1","url":"https://evil.example/"}"#
         );
+        let newer = br#"{"token":{"sealed":"x"},"version":"2.0"}"#;
+        assert_eq!(without_token(newer), newer);
+        for body in [
+            &b"{'gitlab_token': 'glpat-canary'}"[..],
+            b"[\"glpat-canary\"]",
+        ] {
+            let kept = String::from_utf8(without_token(body)).unwrap();
+            assert!(
+                kept.contains("sha256") && !kept.contains("canary"),
+                "{kept}"
+            );
+        }
     }
 }

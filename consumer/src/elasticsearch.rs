@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use elasticsearch::{
     auth::Credentials,
@@ -30,7 +31,7 @@ const BULK: &str =
     "_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason";
 
 /// Where Elasticsearch is.
-pub struct Settings {
+pub(crate) struct Settings {
     /// Scheme, host and port.
     pub url: Url,
     /// User.
@@ -114,12 +115,16 @@ impl Elasticsearch {
             .enable_meta_header(false)
             .timeout(DEADLINE);
         if !settings.verify {
+            tracing::warn!(
+                "Elasticsearch's certificate is not checked (--es-verify-ssl false): anybody on the way can read and change what is sent"
+            );
             builder = builder.cert_validation(CertificateValidation::None);
         } else if let Some(ca) = &settings.ca {
-            let ca = Certificate::from_pem(ca)?;
+            let ca = Certificate::from_pem(ca)
+                .context("the file of --es-ca holds no certificate in PEM")?;
             builder = builder.cert_validation(CertificateValidation::Full(ca));
         }
-        Ok(Self(builder.build()?))
+        Ok(Self(builder.build().context("--es-ca or --es-host")?))
     }
 
     /// Sends a bulk body to an index, once. One item comes back for each document, in their order.
@@ -142,10 +147,8 @@ impl Elasticsearch {
                 Some(body.gzip.clone()),
             )
             .await?;
-        match of_request(status) {
-            RequestOutcome::Items => {}
-            RequestOutcome::Halve => return Err(ElasticsearchError::TooLarge),
-            _ => return Err(failure(status, &answer)),
+        if !(200..=299).contains(&status) {
+            return Err(failure(status, &answer));
         }
         let answer: BulkAnswer = serde_json::from_slice(&answer).map_err(|_| {
             ElasticsearchError::Unavailable("the bulk answer is not readable".into())
@@ -184,9 +187,10 @@ impl Elasticsearch {
 
     /// Whether the cluster answers, and to us.
     pub(crate) async fn is_there(&self) -> Result<(), ElasticsearchError> {
-        self.json(Method::Get, "_cluster/health?filter_path=status", None)
-            .await
-            .map(drop)
+        let health = self
+            .json(Method::Get, "_cluster/health?filter_path=status", None)
+            .await?;
+        health.map(drop).ok_or_else(nothing_there)
     }
 
     /// One document with its version, or `None` where there is no such document or index.
@@ -206,10 +210,7 @@ impl Elasticsearch {
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<(), ElasticsearchError> {
         match self.json(Method::Put, path, Some(body)).await? {
             Some(_) => Ok(()),
-            None => Err(ElasticsearchError::Rejected {
-                status: 404,
-                reason: "there is no such index or API".into(),
-            }),
+            None => Err(nothing_there()),
         }
     }
 
@@ -239,17 +240,22 @@ impl Elasticsearch {
     }
 }
 
+/// A 404 where something has to be: a proxy without its cluster, or an index that may not be made.
+fn nothing_there() -> ElasticsearchError {
+    ElasticsearchError::Unavailable("status 404: there is no such index or API".to_owned())
+}
+
 fn failure(status: u16, answer: &[u8]) -> ElasticsearchError {
-    let reason = serde_json::from_slice::<Value>(answer).map_or_else(
-        |_| "no reason was given".to_owned(),
-        |answer| innermost_reason(&answer["error"]).to_owned(),
-    );
-    match of_request(status) {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let error_type = answer["error"]["type"].as_str().unwrap_or_default();
+    let reason = innermost_reason(&answer["error"]).to_owned();
+    match of_request(status, error_type) {
+        RequestOutcome::Halve => ElasticsearchError::TooLarge,
         RequestOutcome::Refused => ElasticsearchError::Refused { status, reason },
-        RequestOutcome::Again => {
+        RequestOutcome::Broken => ElasticsearchError::Rejected { status, reason },
+        RequestOutcome::Again | RequestOutcome::Items => {
             ElasticsearchError::Unavailable(format!("status {status}: {reason}"))
         }
-        _ => ElasticsearchError::Rejected { status, reason },
     }
 }
 

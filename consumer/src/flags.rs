@@ -9,7 +9,10 @@ use notice::{IndexName, Instance, SealKeys};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::elasticsearch;
+use crate::{
+    elasticsearch::{self, Elasticsearch},
+    gitlab::Gitlab,
+};
 
 /// Brings the logs of CI jobs from GitLab into Elasticsearch.
 #[derive(Debug, Parser)]
@@ -37,7 +40,7 @@ pub enum Command {
     Healthcheck {
         /// Address of its health and metrics.
         #[arg(long, env = "JOBLOGS_ADMIN", default_value = DEFAULT_ADMIN)]
-        admin: SocketAddr,
+        admin: String,
     },
 }
 
@@ -183,13 +186,13 @@ pub(crate) enum Admin {
 pub struct Config {
     pub(crate) broker: broker::Settings,
     pub(crate) queues: Queues,
-    pub(crate) instance: Instance,
+    pub(crate) gitlab: Gitlab,
     pub(crate) gitlab_token: Option<SecretString>,
     pub(crate) seal_keys: SealKeys,
     pub(crate) concurrency: u16,
     pub(crate) patience: Duration,
     pub(crate) admin: Admin,
-    pub(crate) elasticsearch: elasticsearch::Settings,
+    pub(crate) elasticsearch: Elasticsearch,
     pub(crate) naming: Naming,
 }
 
@@ -216,24 +219,25 @@ impl Flags {
             self.gitlab_token.as_deref(),
             self.gitlab_token_file.as_deref(),
         )?;
+        let instance = Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?;
         Ok(Config {
             queues: Queues {
                 jobs: self.broker.rmq_queue.clone(),
             },
             broker: self.broker.settings()?,
-            instance: Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?,
+            gitlab: Gitlab::new(instance).context("--gitlab (JOBLOGS_GITLAB)")?,
             gitlab_token,
             seal_keys: SealKeys::parse(&keys).context("--seal-key (JOBLOGS_SEAL_KEY)")?,
             concurrency: self.concurrency,
             patience: Duration::from_hours(self.patience_hours.into()),
             admin: admin(self.admin.as_deref())?,
-            elasticsearch: elasticsearch.settings()?,
+            elasticsearch: elasticsearch.client()?,
             naming: elasticsearch.naming()?,
         })
     }
 }
 
-fn admin(text: Option<&str>) -> Result<Admin> {
+pub(crate) fn admin(text: Option<&str>) -> Result<Admin> {
     let Some(text) = text else {
         let address = DEFAULT_ADMIN.parse().context("the default of --admin")?;
         return Ok(Admin::Default(address));
@@ -247,8 +251,8 @@ fn admin(text: Option<&str>) -> Result<Admin> {
 }
 
 impl ElasticsearchFlags {
-    /// Checks them and reads the secrets.
-    pub fn settings(&self) -> Result<elasticsearch::Settings> {
+    /// A client with these settings, checked; nothing is contacted.
+    pub(crate) fn client(&self) -> Result<Elasticsearch> {
         let host = self
             .es_host
             .as_ref()
@@ -265,7 +269,7 @@ impl ElasticsearchFlags {
             std::fs::read(path)
                 .with_context(|| format!("the file {} of --es-ca can't be read", path.display()))
         });
-        Ok(elasticsearch::Settings {
+        let settings = elasticsearch::Settings {
             url,
             user: self.es_user.clone(),
             password: service::secret::require(
@@ -275,7 +279,8 @@ impl ElasticsearchFlags {
             )?,
             verify: self.es_verify_ssl,
             ca: ca.transpose()?,
-        })
+        };
+        Elasticsearch::new(&settings)
     }
 
     /// How indices are named.
@@ -347,7 +352,7 @@ mod tests {
     fn a_host_that_is_more_than_a_host_is_refused() {
         for host in ["http://es", "es/path", "user@es", "es?x", ""] {
             let cli = Cli::try_parse_from(["consumer", "--es-host", host, "--es-pass", "x"]);
-            assert!(cli.unwrap().elasticsearch.settings().is_err(), "{host}");
+            assert!(cli.unwrap().elasticsearch.client().is_err(), "{host}");
         }
     }
 }

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use notice::{Instance, JobId, ProjectId};
-use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
+use reqwest::{
+    Client, Response, StatusCode,
+    header::{self, HeaderValue},
+    redirect::Policy,
+};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{causes, job::Job};
@@ -18,7 +22,7 @@ const FACTS: Duration = Duration::from_secs(30);
 /// Between two pieces of a trace: Rails may take a minute before the first byte of a large one.
 const SILENCE: Duration = Duration::from_secs(90);
 /// A job's facts have a few KiB.
-const LARGEST_FACTS: u64 = 1 << 20;
+const LARGEST_FACTS: usize = 1 << 20;
 
 /// Why GitLab did not give what was asked for, named by what the caller can do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +60,11 @@ impl Gitlab {
         Ok(Self { instance, http })
     }
 
+    /// Which GitLab it asks.
+    pub(crate) fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
     /// `GET /projects/:id/jobs/:job_id`.
     pub(crate) async fn job(
         &self,
@@ -64,17 +73,17 @@ impl Gitlab {
         token: &SecretString,
     ) -> Result<Job, GitlabError> {
         let request = async {
-            let answer = self.get(self.instance.job_url(project, job), token).await?;
-            if answer
-                .content_length()
-                .is_some_and(|length| length > LARGEST_FACTS)
-            {
-                return Err(GitlabError::Unavailable(
-                    "the job's facts are too large".into(),
-                ));
+            let mut answer = self.get(self.instance.job_url(project, job), token).await?;
+            let mut facts = Vec::new();
+            while let Some(chunk) = answer.chunk().await? {
+                facts.extend_from_slice(&chunk);
+                if facts.len() > LARGEST_FACTS {
+                    return Err(GitlabError::Unavailable(
+                        "the job's facts are too large".into(),
+                    ));
+                }
             }
-            let bytes = answer.bytes().await?;
-            Job::parse(&bytes)
+            Job::parse(&facts)
                 .map_err(|_| GitlabError::Unavailable("the answer is not a job's facts".into()))
         };
         tokio::time::timeout(FACTS, request)
@@ -111,10 +120,13 @@ impl Gitlab {
     }
 
     async fn get(&self, url: url::Url, token: &SecretString) -> Result<Response, GitlabError> {
+        let mut token = HeaderValue::from_str(token.expose_secret())
+            .map_err(|_| GitlabError::TokenRefused(StatusCode::UNAUTHORIZED.as_u16()))?;
+        token.set_sensitive(true);
         let answer = self
             .http
             .get(url)
-            .header("PRIVATE-TOKEN", token.expose_secret())
+            .header("PRIVATE-TOKEN", token)
             .send()
             .await?;
         match answer.status() {
@@ -124,12 +136,29 @@ impl Gitlab {
             }
             StatusCode::NOT_FOUND => Err(GitlabError::NotFound),
             StatusCode::TOO_MANY_REQUESTS => Err(GitlabError::RateLimited(retry_after(&answer))),
+            status if status.is_redirection() => Err(GitlabError::Unavailable(format!(
+                "it redirects ({}) to {}; if that is where it really is, give --gitlab that address",
+                status.as_u16(),
+                origin_of_redirect(&answer)
+            ))),
             status => Err(GitlabError::Unavailable(format!(
                 "status {}",
                 status.as_u16()
             ))),
         }
     }
+}
+
+/// Scheme, host and port of the `Location`; the rest of it may hold anything.
+fn origin_of_redirect(answer: &Response) -> String {
+    let location = answer.headers().get(header::LOCATION);
+    let url = location
+        .and_then(|location| location.to_str().ok())
+        .and_then(|location| answer.url().join(location).ok());
+    url.map_or_else(
+        || "nowhere".to_owned(),
+        |url| url.origin().ascii_serialization(),
+    )
 }
 
 /// `Retry-After` in seconds, or `RateLimit-Reset` (seconds since the epoch), or a minute.

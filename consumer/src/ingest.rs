@@ -1,11 +1,14 @@
 //! What the consumer does with one message: a straight line of named steps, each of which goes on or
 //! ends with an [`Outcome`]. Nothing here publishes or acknowledges.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use jiff::{Timestamp, tz::TimeZone};
 use metrics::{counter, histogram};
-use notice::{Instance, Message, SealError, SealKeys, Token, TokenBinding};
+use notice::{Instances, Message, SealKeys, Token, TokenBinding};
 use reqwest::Response;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -20,7 +23,7 @@ use crate::{
     gitlab::{Gitlab, GitlabError},
     job::Job,
     manifest::{Errors, Manifest, State, state_of},
-    sink::{Sink, Tally},
+    sink::{Budget, Sink, Tally},
 };
 
 /// Between a job's end and the first look at its trace: GitLab's read replicas lag behind.
@@ -38,6 +41,11 @@ const LOOKS: [Duration; 3] = [
 pub(crate) enum Outcome {
     /// Lines and manifest are in Elasticsearch, or the manifest says why there are none.
     Indexed,
+    /// The job goes on.
+    Running {
+        /// Its status.
+        status: String,
+    },
     /// It has to be looked at again.
     Wait {
         /// Not before this long; else as its number of waits says.
@@ -58,18 +66,47 @@ pub(crate) enum Outcome {
 
 /// What every message needs.
 pub(crate) struct Context {
-    /// The GitLab instance.
-    pub instance: Instance,
-    /// Its API.
-    pub gitlab: Gitlab,
+    /// The GitLabs that messages may be about.
+    pub(crate) instances: Instances,
+    /// Their APIs.
+    pub(crate) forges: Vec<Forge>,
     /// Where lines go.
-    pub elasticsearch: Elasticsearch,
+    pub(crate) elasticsearch: Elasticsearch,
+    /// What all jobs together may have on their way there.
+    pub(crate) budget: Budget,
     /// How indices are named.
-    pub naming: Naming,
+    pub(crate) naming: Naming,
     /// Keys that open callers' tokens.
-    pub seal_keys: SealKeys,
+    pub(crate) seal_keys: SealKeys,
+}
+
+/// One GitLab as the consumer uses it.
+pub(crate) struct Forge {
+    /// Its API.
+    pub(crate) gitlab: Gitlab,
     /// The operator's token.
-    pub gitlab_token: Option<SecretString>,
+    pub(crate) token: Option<SecretString>,
+}
+
+/// The step that a message is at, for whoever finds out that it panicked.
+#[derive(Clone)]
+pub(crate) struct Step(Arc<Mutex<&'static str>>);
+
+impl Default for Step {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new("begin")))
+    }
+}
+
+impl Step {
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static str {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, name: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
 }
 
 /// Takes a message all the way. `Err` and `Ok` are both outcomes; `Err` is an early one.
@@ -78,11 +115,19 @@ pub(crate) async fn ingest(
     message: &Message,
     token: &Token,
     attempt: &Attempt,
+    step: &Step,
 ) -> Outcome {
+    let forge = context
+        .forges
+        .iter()
+        .find(|forge| *forge.gitlab.instance().name() == message.instance)
+        .expect("a message of another instance is not read");
     let work = Work {
         context,
+        forge,
         message,
         attempt,
+        step,
         started: Instant::now(),
     };
     work.run(token).await.unwrap_or_else(|outcome| outcome)
@@ -90,8 +135,10 @@ pub(crate) async fn ingest(
 
 struct Work<'a> {
     context: &'a Context,
+    forge: &'a Forge,
     message: &'a Message,
     attempt: &'a Attempt,
+    step: &'a Step,
     started: Instant,
 }
 
@@ -108,7 +155,9 @@ struct Read {
 
 impl Work<'_> {
     async fn run(&self, token: &Token) -> Result<Outcome, Outcome> {
+        self.step.enter("open the token");
         let token = self.open(token)?;
+        self.step.enter("fetch the job");
         let job = self.fetch_job(&token).await?;
         if job.erased_at.is_some() {
             return self.without_trace(&job, State::Erased).await;
@@ -117,53 +166,43 @@ impl Work<'_> {
             return self.without_trace(&job, State::NoTrace).await;
         }
         wait_for_replicas(&job).await;
+        self.step.enter("fetch the trace");
         let Some(trace) = self.fetch_trace(&job, &token).await? else {
             return self.after_empty_trace(&job).await;
         };
         let indices = self.indices(&job);
+        self.step.enter("index the lines");
         let read = self.index_trace(trace, &job, &indices).await?;
         self.write_manifest(&job, &indices, &read).await?;
-        Ok(match self.next_look(&read) {
-            Some(wait) => wait,
-            None => Outcome::Indexed,
-        })
+        let again = self.look_again(read.complete, read.summary.bytes);
+        Ok(again.unwrap_or(Outcome::Indexed))
     }
 
-    /// The token to ask GitLab with: the caller's, or the operator's where there is none that opens.
+    /// The token to ask GitLab with: the caller's, or the operator's where the notice brought none.
+    /// Never the operator's in place of one that does not open: who knows what it may see.
     fn open(&self, token: &Token) -> Result<SecretString, Outcome> {
-        let opened = match token {
-            Token::Clear(clear) => return Ok(clear.clone()),
-            Token::Absent => Err("the notice brought no GitLab token".to_owned()),
+        match token {
+            Token::Clear(clear) => Ok(clear.clone()),
             Token::Sealed(sealed) => {
-                let binding = binding(self.message);
                 let now = Timestamp::now().as_second();
-                match self.context.seal_keys.open(sealed, binding, now) {
-                    Ok(token) => return Ok(token),
-                    // Not the operator's token instead: somebody tampered with the message.
-                    Err(error @ SealError::Forged) => return Err(dead("open the token", &error)),
-                    Err(error) => Err(error.to_string()),
-                }
+                let opened = self
+                    .context
+                    .seal_keys
+                    .open(sealed, binding(self.message), now);
+                opened.map_err(|error| self.dead(&error))
             }
-        };
-        opened.or_else(|why: String| {
-            let reason = format!("{why}, and there is no --gitlab-token");
-            self.context
-                .gitlab_token
-                .clone()
-                .ok_or_else(|| dead("open the token", &reason))
-        })
+            Token::Absent => self.forge.token.clone().ok_or_else(|| {
+                self.dead(&"the notice brought no GitLab token, and there is no --gitlab-token")
+            }),
+        }
     }
 
     async fn fetch_job(&self, token: &SecretString) -> Result<Job, Outcome> {
         let (project, id) = (self.message.project_id, self.message.job_id);
-        match self.context.gitlab.job(project, id, token).await {
+        match self.forge.gitlab.job(project, id, token).await {
             Ok(job) if job.is_final() => Ok(job),
-            Ok(job) => Err(Outcome::Wait {
-                after: None,
-                reason: format!("the job is {}", job.status),
-                look: None,
-            }),
-            Err(error) => Err(self.refused(None, "fetch the job", error).await),
+            Ok(job) => Err(Outcome::Running { status: job.status }),
+            Err(error) => Err(self.refused(None, error).await),
         }
     }
 
@@ -174,41 +213,39 @@ impl Work<'_> {
         token: &SecretString,
     ) -> Result<Option<Response>, Outcome> {
         let (project, id) = (self.message.project_id, self.message.job_id);
-        match self.context.gitlab.trace(project, id, token).await {
+        match self.forge.gitlab.trace(project, id, token).await {
             Ok(trace) => Ok(Some(trace)),
             Err(GitlabError::NotFound) => Ok(None),
-            Err(error) => Err(self.refused(Some(job), "fetch the trace", error).await),
+            Err(error) => Err(self.refused(Some(job), error).await),
         }
     }
 
     /// What an answer of GitLab's that is none means for the message.
-    async fn refused(&self, job: Option<&Job>, step: &'static str, error: GitlabError) -> Outcome {
-        let manifest = |state| async move {
-            let manifest = self.manifest(job).state(state, false).took(self.started);
-            let indices = match job {
-                Some(job) => self.indices(job),
-                None => self.indices_of_unknown_job(),
-            };
-            self.write(&manifest, &indices).await
+    async fn refused(&self, job: Option<&Job>, error: GitlabError) -> Outcome {
+        let step = self.step.name();
+        let (state, outcome) = match error {
+            GitlabError::TokenRefused(_) => {
+                let reason = format!("token refused: {error}");
+                (State::Forbidden, Outcome::Dead { step, reason })
+            }
+            GitlabError::NotFound => (State::Gone, Outcome::Indexed),
+            GitlabError::RateLimited(after) => {
+                return Outcome::Wait {
+                    after: Some(after),
+                    reason: error.to_string(),
+                    look: None,
+                };
+            }
+            GitlabError::Unavailable(_) => return wait(&error),
         };
-        match error {
-            GitlabError::TokenRefused(_) => match manifest(State::Forbidden).await {
-                Ok(()) => Outcome::Dead {
-                    step,
-                    reason: format!("token refused: {error}"),
-                },
-                Err(wait) => wait,
-            },
-            GitlabError::NotFound => match manifest(State::Gone).await {
-                Ok(()) => Outcome::Indexed,
-                Err(wait) => wait,
-            },
-            GitlabError::RateLimited(after) => Outcome::Wait {
-                after: Some(after),
-                reason: error.to_string(),
-                look: None,
-            },
-            GitlabError::Unavailable(_) => wait(&error),
+        let manifest = self.manifest(job).state(state, false).took(self.started);
+        let indices = match job {
+            Some(job) => self.indices(job),
+            None => self.indices_of_unknown_job(),
+        };
+        match self.write(&manifest, &indices).await {
+            Ok(()) => outcome,
+            Err(wait) => wait,
         }
     }
 
@@ -241,7 +278,11 @@ impl Work<'_> {
     ) -> Result<Read, Outcome> {
         let size = trace.content_length();
         let mut filling = Filling::new(self.line_writer(job, size));
-        let mut sink = Sink::new(self.context.elasticsearch.clone(), indices.clone());
+        let mut sink = Sink::new(
+            self.context.elasticsearch.clone(),
+            indices.clone(),
+            self.context.budget.clone(),
+        );
         let mut parser = Parser::new(Options::default());
         while let Some(chunk) = trace
             .chunk()
@@ -253,7 +294,7 @@ impl Work<'_> {
             for body in filling.full.drain(..) {
                 sink.send(body)
                     .await
-                    .map_err(|error| refused_by_elasticsearch(&error))?;
+                    .map_err(|error| self.refused_by_elasticsearch(&error))?;
             }
         }
         // What comes out at the end may be a part of a line: where the trace has not got its end yet
@@ -270,14 +311,14 @@ impl Work<'_> {
         for body in bodies {
             sink.send(body)
                 .await
-                .map_err(|error| refused_by_elasticsearch(&error))?;
+                .map_err(|error| self.refused_by_elasticsearch(&error))?;
         }
         let mut errors = filling.errors;
         errors.append(last.errors);
         let tally = sink
             .finish()
             .await
-            .map_err(|error| refused_by_elasticsearch(&error))?;
+            .map_err(|error| self.refused_by_elasticsearch(&error))?;
         Ok(Read {
             summary,
             lines,
@@ -348,10 +389,6 @@ impl Work<'_> {
         );
     }
 
-    fn next_look(&self, read: &Read) -> Option<Outcome> {
-        self.look_again(read.complete, read.summary.bytes)
-    }
-
     fn look_again(&self, complete: bool, bytes: u64) -> Option<Outcome> {
         let after = *LOOKS.get(self.attempt.looks as usize)?;
         (!complete).then(|| Outcome::Wait {
@@ -366,12 +403,8 @@ impl Work<'_> {
     }
 
     fn facts(&self, job: Option<&Job>) -> Value {
-        facts(
-            self.message,
-            job,
-            &self.context.instance,
-            self.attempt.number,
-        )
+        let instance = self.forge.gitlab.instance();
+        facts(self.message, job, instance, self.attempt.number)
     }
 
     fn manifest(&self, job: Option<&Job>) -> Manifest {
@@ -386,7 +419,25 @@ impl Work<'_> {
         }
     }
 
+    fn dead(&self, reason: &dyn std::fmt::Display) -> Outcome {
+        Outcome::Dead {
+            step: self.step.name(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn refused_by_elasticsearch(&self, error: &ElasticsearchError) -> Outcome {
+        match error {
+            ElasticsearchError::Rejected { .. } | ElasticsearchError::TooLarge => self.dead(error),
+            // Wrong credentials are the operator's to mend; no message is lost over them.
+            ElasticsearchError::Refused { .. }
+            | ElasticsearchError::Unavailable(_)
+            | ElasticsearchError::Conflict => wait(error),
+        }
+    }
+
     async fn write(&self, manifest: &Manifest, indices: &Indices) -> Result<(), Outcome> {
+        self.step.enter("write the manifest");
         manifest
             .write(
                 &self.context.elasticsearch,
@@ -394,7 +445,7 @@ impl Work<'_> {
                 &job_key(self.message),
             )
             .await
-            .map_err(|error| refused_by_elasticsearch(&error))
+            .map_err(|error| self.refused_by_elasticsearch(&error))
     }
 
     fn indices(&self, job: &Job) -> Indices {
@@ -432,25 +483,6 @@ fn wait(error: &dyn std::error::Error) -> Outcome {
         after: None,
         reason: error.to_string(),
         look: None,
-    }
-}
-
-fn dead(step: &'static str, reason: &dyn std::fmt::Display) -> Outcome {
-    Outcome::Dead {
-        step,
-        reason: reason.to_string(),
-    }
-}
-
-fn refused_by_elasticsearch(error: &ElasticsearchError) -> Outcome {
-    match error {
-        ElasticsearchError::Rejected { .. } | ElasticsearchError::TooLarge => {
-            dead("index the lines", error)
-        }
-        // Wrong credentials are the operator's to mend; no message is lost over them.
-        ElasticsearchError::Refused { .. }
-        | ElasticsearchError::Unavailable(_)
-        | ElasticsearchError::Conflict => wait(error),
     }
 }
 

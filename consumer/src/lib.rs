@@ -19,22 +19,22 @@ mod parse;
 mod setup;
 mod sink;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
 pub use consume::Consumer;
 pub use flags::{Cli, Command, Config, ElasticsearchFlags, Flags, ParseFlags, SetupFlags};
 pub use parse::parse;
 
-use crate::{elasticsearch::Elasticsearch, setup::Setup};
+use crate::{flags::Admin, setup::Setup};
 
 /// What `setup` needs, checked: before anything is contacted.
 pub fn setup_of(
     flags: &SetupFlags,
     elasticsearch: &ElasticsearchFlags,
 ) -> Result<impl Future<Output = Result<()>>> {
-    let client = Elasticsearch::new(&elasticsearch.settings()?).context("Elasticsearch")?;
+    let client = elasticsearch.client()?;
     let setup = Setup {
         naming: elasticsearch.naming()?,
         index_names: flags.index_names.clone(),
@@ -49,7 +49,11 @@ pub fn setup_of(
 }
 
 /// Asks the consumer on this host whether it is ready; for a container's healthcheck.
-pub async fn healthcheck(admin: SocketAddr) -> Result<()> {
+pub async fn healthcheck(admin: &str) -> Result<()> {
+    let admin = match flags::admin(Some(admin))? {
+        Admin::At(address) | Admin::Default(address) => address,
+        Admin::Off => bail!("there is nothing to ask: --admin (JOBLOGS_ADMIN) is off"),
+    };
     service::admin::ask(admin, "/health/ready").await
 }
 

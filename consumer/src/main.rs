@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
     let outcome = match &cli.command {
         Some(Command::Setup(flags)) => checked(consumer::setup_of(flags, &cli.elasticsearch)).await,
         Some(Command::Parse(flags)) => consumer::parse(flags),
-        Some(Command::Healthcheck { admin }) => consumer::healthcheck(*admin).await,
+        Some(Command::Healthcheck { admin }) => consumer::healthcheck(admin).await,
         None => consume(cli).await,
     };
     match outcome {

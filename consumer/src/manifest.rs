@@ -1,6 +1,6 @@
 //! The manifest: what we know about the ingestion of one job, written last, by this one code path.
 
-use std::fmt::Write as _;
+use std::{cmp::Ordering, fmt::Write as _};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -173,7 +173,7 @@ impl Manifest {
         for _ in 0..ATTEMPTS {
             let path = match elasticsearch.document(index, key).await? {
                 None => format!("{index}/_create/{key}"),
-                Some(there) if worth(&there.source) > worth(&self.0) => return Ok(()),
+                Some(there) if is_better(&there.source, &self.0) => return Ok(()),
                 Some(there) => format!(
                     "{index}/_doc/{key}?if_seq_no={}&if_primary_term={}",
                     there.seq_no, there.primary_term
@@ -185,6 +185,16 @@ impl Manifest {
             }
         }
         outcome
+    }
+}
+
+/// Whether a manifest that is there stays. Of two that know the same, the first whole one does: its
+/// times are those of the ingestion, and not of a repeated notice.
+fn is_better(there: &Value, new: &Value) -> bool {
+    match worth(there).cmp(&worth(new)) {
+        Ordering::Greater => true,
+        Ordering::Equal => there["complete"] == true,
+        Ordering::Less => false,
     }
 }
 
@@ -294,8 +304,12 @@ mod tests {
         let short = json!({"complete": false, "status": "success", "bytes": 5});
         let long = json!({"complete": false, "status": "success", "bytes": 6});
         let whole = json!({"complete": true, "status": "success", "bytes": 4});
-        assert!(worth(&gone) < worth(&short));
-        assert!(worth(&short) < worth(&long));
-        assert!(worth(&long) < worth(&whole));
+        for (worse, better) in [(&gone, &short), (&short, &long), (&long, &whole)] {
+            assert!(
+                is_better(better, worse) && !is_better(worse, better),
+                "{worse} {better}"
+            );
+        }
+        assert!(is_better(&whole, &whole) && !is_better(&short, &short));
     }
 }

@@ -13,7 +13,7 @@ pub(crate) enum RequestOutcome {
     Halve,
     /// The credentials are refused: nobody's work can go on.
     Refused,
-    /// Our fault: the job becomes a dead letter.
+    /// It was understood and will never be taken: the job becomes a dead letter.
     Broken,
 }
 
@@ -30,28 +30,31 @@ pub(crate) enum ItemOutcome {
     Rejected,
 }
 
-/// By the HTTP status of the request.
-pub(crate) fn of_request(status: u16) -> RequestOutcome {
+/// Errors of status 400 that an operator mends: the limit of shards is reached.
+const MENDABLE: [&str; 1] = ["validation_exception"];
+
+/// By the HTTP status of the request, and its `error.type`. What no row knows is sent again: a proxy
+/// that answers 404 while the cluster starts anew is no reason to give a job up.
+pub(crate) fn of_request(status: u16, error_type: &str) -> RequestOutcome {
     match status {
-        200 => RequestOutcome::Items,
-        413 => RequestOutcome::Halve,
+        200..=299 => RequestOutcome::Items,
+        400 if MENDABLE.contains(&error_type) => RequestOutcome::Again,
+        400 | 501 => RequestOutcome::Broken,
         401 | 403 => RequestOutcome::Refused,
-        408 | 429 | 500 | 502..=599 => RequestOutcome::Again,
-        _ => RequestOutcome::Broken,
+        413 => RequestOutcome::Halve,
+        _ => RequestOutcome::Again,
     }
 }
 
 /// By the item's status and `error.type`.
 pub(crate) fn of_item(status: u16, error_type: &str) -> ItemOutcome {
-    match (status, error_type) {
-        (200 | 201, _) => ItemOutcome::Created,
-        (409, _) => ItemOutcome::Duplicate,
-        (429 | 500..=599, _)
-        // What the surroundings cause and an operator mends: a block, a missing index where
-        // auto-creation is off, the limit of shards.
-        | (403, "cluster_block_exception")
-        | (404, "index_not_found_exception")
-        | (400, "validation_exception") => ItemOutcome::Again,
+    match status {
+        200 | 201 => ItemOutcome::Created,
+        409 => ItemOutcome::Duplicate,
+        400 if MENDABLE.contains(&error_type) => ItemOutcome::Again,
+        // What the surroundings cause and an operator mends: overload, a block, a privilege that is
+        // missing on this index, an index that may not be made.
+        401 | 403 | 404 | 429 | 500..=599 => ItemOutcome::Again,
         _ => ItemOutcome::Rejected,
     }
 }
@@ -62,21 +65,32 @@ mod tests {
 
     #[test]
     fn requests_go_by_their_status() {
-        for (status, outcome) in [
-            (200, RequestOutcome::Items),
-            (400, RequestOutcome::Broken),
-            (401, RequestOutcome::Refused),
-            (403, RequestOutcome::Refused),
-            (408, RequestOutcome::Again),
-            (413, RequestOutcome::Halve),
-            (429, RequestOutcome::Again),
-            (500, RequestOutcome::Again),
-            (501, RequestOutcome::Broken),
-            (502, RequestOutcome::Again),
-            (503, RequestOutcome::Again),
-            (504, RequestOutcome::Again),
+        for (status, error_type, outcome) in [
+            (200, "", RequestOutcome::Items),
+            (400, "illegal_argument_exception", RequestOutcome::Broken),
+            (400, "validation_exception", RequestOutcome::Again),
+            (401, "security_exception", RequestOutcome::Refused),
+            (403, "security_exception", RequestOutcome::Refused),
+            (404, "index_not_found_exception", RequestOutcome::Again),
+            (404, "", RequestOutcome::Again),
+            (408, "", RequestOutcome::Again),
+            (413, "", RequestOutcome::Halve),
+            (
+                429,
+                "es_rejected_execution_exception",
+                RequestOutcome::Again,
+            ),
+            (500, "", RequestOutcome::Again),
+            (501, "", RequestOutcome::Broken),
+            (502, "", RequestOutcome::Again),
+            (503, "", RequestOutcome::Again),
+            (504, "", RequestOutcome::Again),
         ] {
-            assert_eq!(of_request(status), outcome, "{status}");
+            assert_eq!(
+                of_request(status, error_type),
+                outcome,
+                "{status} {error_type}"
+            );
         }
     }
 
@@ -93,7 +107,7 @@ mod tests {
             (429, "cluster_block_exception", ItemOutcome::Again),
             (503, "unavailable_shards_exception", ItemOutcome::Again),
             (403, "cluster_block_exception", ItemOutcome::Again),
-            (403, "security_exception", ItemOutcome::Rejected),
+            (403, "security_exception", ItemOutcome::Again),
             (404, "index_not_found_exception", ItemOutcome::Again),
             (400, "validation_exception", ItemOutcome::Again),
             (400, "document_parsing_exception", ItemOutcome::Rejected),
@@ -103,6 +117,7 @@ mod tests {
                 "strict_dynamic_mapping_exception",
                 ItemOutcome::Rejected,
             ),
+            (413, "request_entity_too_large", ItemOutcome::Rejected),
         ] {
             assert_eq!(
                 of_item(status, error_type),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use elasticsearch::http::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -55,7 +55,8 @@ pub(crate) struct Setup {
 impl Setup {
     /// Does it, saying each step in a line.
     pub(crate) async fn run(&self, elasticsearch: &Elasticsearch) -> Result<()> {
-        wait_until_there(elasticsearch, self.patience).await?;
+        let end = Instant::now() + self.patience;
+        wait_until_there(elasticsearch, end).await?;
         for (kind, (suffix, body)) in TEMPLATES.into_iter().enumerate() {
             let name = format!("joblogs-{}{suffix}", self.naming.name);
             let mut template: Value = serde_json::from_str(body)
@@ -63,11 +64,11 @@ impl Setup {
             let patterns = self.patterns(suffix);
             template["index_patterns"] = patterns.clone().into();
             template["priority"] = self.priority(kind).into();
-            put_template(elasticsearch, &name, template).await?;
+            put_template(elasticsearch, &name, template, end).await?;
             println!("template {name} is in place, for {}", patterns.join(", "));
         }
         if let Some(password) = &self.kibana_password {
-            set_kibana_password(elasticsearch, password).await?;
+            set_kibana_password(elasticsearch, password, end).await?;
         }
         Ok(())
     }
@@ -94,18 +95,29 @@ impl Setup {
 }
 
 /// Waits for a cluster that answers; wrong credentials are an end at once.
-async fn wait_until_there(elasticsearch: &Elasticsearch, patience: Duration) -> Result<()> {
-    let end = Instant::now() + patience;
+async fn wait_until_there(elasticsearch: &Elasticsearch, end: Instant) -> Result<()> {
+    let there = insist(end, async || elasticsearch.is_there().await).await;
+    there.map_err(|error| match error {
+        ElasticsearchError::Refused { .. } => anyhow!(
+            "{error}; ELASTIC_PASSWORD counts only when a volume is new: give the password that the volume was made with, set a new one (bin/elasticsearch-reset-password -u elastic), or remove the volume"
+        ),
+        error => anyhow!(error),
+    })
+}
+
+/// Asks again while Elasticsearch gives no usable answer, until the end of patience.
+async fn insist<T>(
+    end: Instant,
+    ask: impl AsyncFn() -> Result<T, ElasticsearchError>,
+) -> Result<T, ElasticsearchError> {
     loop {
-        match elasticsearch.is_there().await {
-            Ok(()) => return Ok(()),
-            Err(error @ ElasticsearchError::Refused { .. }) => bail!(
-                "{error}; ELASTIC_PASSWORD counts only when a volume is new: give the password that the volume was made with, or remove the volume"
-            ),
-            Err(error) if Instant::now() >= end => bail!("{error} (tried for {patience:?})"),
-            Err(error) => tracing::warn!(%error, "waiting for Elasticsearch"),
+        match ask().await {
+            Err(error @ ElasticsearchError::Unavailable(_)) if Instant::now() < end => {
+                tracing::warn!(%error, "waiting for Elasticsearch");
+                sleep(PAUSE).await;
+            }
+            answer => return answer,
         }
-        sleep(PAUSE).await;
     }
 }
 
@@ -114,10 +126,12 @@ async fn put_template(
     elasticsearch: &Elasticsearch,
     name: &str,
     mut template: Value,
+    end: Instant,
 ) -> Result<()> {
     let path = format!("_index_template/{name}");
     loop {
-        let reason = match elasticsearch.put(&path, &template).await {
+        let put = insist(end, async || elasticsearch.put(&path, &template).await);
+        let reason = match put.await {
             Ok(()) => return Ok(()),
             Err(ElasticsearchError::Rejected { reason, .. }) => reason,
             Err(error) => return Err(error).with_context(|| format!("the template {name}")),
@@ -157,14 +171,22 @@ fn replace(mapping: &mut Value, lacking: &str, replacement: &Value) -> usize {
     })
 }
 
-async fn set_kibana_password(elasticsearch: &Elasticsearch, password: &SecretString) -> Result<()> {
+async fn set_kibana_password(
+    elasticsearch: &Elasticsearch,
+    password: &SecretString,
+    end: Instant,
+) -> Result<()> {
     let body = json!({"password": password.expose_secret()});
     let path = "_security/user/kibana_system/_password";
-    match elasticsearch.json(Method::Post, path, Some(&body)).await {
+    let post = insist(end, async || {
+        elasticsearch.json(Method::Post, path, Some(&body)).await
+    });
+    match post.await {
         Ok(Some(_)) => println!("the password of kibana_system is set"),
         // A cluster without native users has no Kibana either.
-        Ok(None) | Err(ElasticsearchError::Rejected { .. }) => {
-            println!("this cluster has no user kibana_system: no password is set");
+        Ok(None) => println!("this cluster has no native users: kibana_system gets no password"),
+        Err(ElasticsearchError::Rejected { reason, .. }) if !reason.contains("password") => {
+            println!("kibana_system gets no password, as this cluster can't: {reason}");
         }
         Err(error) => return Err(error).context("the password of kibana_system"),
     }

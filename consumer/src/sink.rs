@@ -1,12 +1,13 @@
 //! The way of bulk bodies into Elasticsearch: two in flight, each sent until every document in it is
 //! there, was there before, or is recorded as rejected.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use metrics::{counter, histogram};
 use rand::Rng;
 use serde_json::{Value, json};
 use tokio::{
+    sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -25,6 +26,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After so long without any document taken, the message goes back to wait in the broker.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// KiB of bodies that all jobs together may have on their way: text that does not compress would
+/// otherwise multiply with the number of jobs.
+const BUDGET: u32 = 24 * 1024;
 /// Bytes of a rejected line that are kept.
 const KEPT_OF_REJECTED: usize = 1024;
 
@@ -52,22 +56,34 @@ impl Tally {
     }
 }
 
+/// What all jobs together may have on their way.
+#[derive(Clone)]
+pub(crate) struct Budget(Arc<Semaphore>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BUDGET as usize)))
+    }
+}
+
 /// Sends the bulk bodies of one job. Dropping it gives up what is in flight.
 pub(crate) struct Sink {
     sender: Sender,
     in_flight: JoinSet<Result<Tally, ElasticsearchError>>,
+    budget: Budget,
     tally: Tally,
 }
 
 impl Sink {
     /// A sink for one job.
-    pub(crate) fn new(elasticsearch: Elasticsearch, indices: Indices) -> Self {
+    pub(crate) fn new(elasticsearch: Elasticsearch, indices: Indices, budget: Budget) -> Self {
         Self {
             sender: Sender {
                 elasticsearch,
                 indices,
             },
             in_flight: JoinSet::new(),
+            budget,
             tally: Tally::default(),
         }
     }
@@ -78,8 +94,18 @@ impl Sink {
             self.join().await?;
         }
         let sender = self.sender.clone();
-        self.in_flight
-            .spawn(async move { sender.deliver(body).await });
+        let kibibytes = u32::try_from(body.gzip.len() / 1024 + 1).unwrap_or(BUDGET);
+        let permit = self
+            .budget
+            .0
+            .clone()
+            .acquire_many_owned(kibibytes.min(BUDGET));
+        let permit = permit.await.expect("the semaphore is never closed");
+        self.in_flight.spawn(async move {
+            let delivered = sender.deliver(body).await;
+            drop(permit);
+            delivered
+        });
         Ok(())
     }
 
@@ -203,6 +229,7 @@ impl Sender {
             );
             builder.add(&rejection(document, item));
         }
+        drop(documents);
         let body = builder.take();
         let mut pause = Pause::new();
         loop {
@@ -210,9 +237,19 @@ impl Sender {
             let error = match answer {
                 Ok(items) => {
                     let sorted = sort(items);
+                    if let Some((position, item)) = sorted.rejected.first() {
+                        return Err(ElasticsearchError::Rejected {
+                            status: item.status,
+                            reason: format!(
+                                "document {position} of {} rejected ones is not taken by {} either: {}",
+                                positions.len(),
+                                self.indices.rejected,
+                                item.error_type
+                            ),
+                        });
+                    }
                     if sorted.again.is_empty() {
-                        // One that is refused here too is at least counted.
-                        return Ok(rejected.len() as u64);
+                        return Ok(positions.len() as u64);
                     }
                     ElasticsearchError::Unavailable(sorted.reason)
                 }

@@ -7,7 +7,10 @@ use broker::{
     BrokerFlags, Settings,
     topology::{Queues, Topology},
 };
-use clap::{ArgAction, Parser, ValueEnum, builder::BoolishValueParser};
+use clap::{
+    ArgAction, Parser, ValueEnum,
+    builder::{BoolishValueParser, NonEmptyStringValueParser},
+};
 use tokio::time::timeout;
 
 /// How long all declarations together may take.
@@ -21,7 +24,7 @@ pub struct Flags {
     #[command(flatten)]
     pub broker: BrokerFlags,
     /// Exchange that notices are published to.
-    #[arg(long, env = "JOBLOGS_EXCHANGE", default_value = "gitlab_jobs")]
+    #[arg(long, env = "JOBLOGS_EXCHANGE", default_value = "gitlab_jobs", value_parser = NonEmptyStringValueParser::new())]
     pub exchange: String,
     /// Exchange type.
     #[arg(long = "type", env = "JOBLOGS_TYPE", value_enum, default_value_t = ExchangeType::Direct)]
@@ -29,14 +32,14 @@ pub struct Flags {
     /// Whether the exchange outlives a restart of the broker.
     #[arg(long, env = "JOBLOGS_DURABLE", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub durable: bool,
-    /// Only check that everything is there; create nothing.
+    /// Only check that everything is there, whatever its arguments; create nothing.
     #[arg(long, env = "JOBLOGS_PASSIVE", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub passive: bool,
     /// Routing key that leads from the exchange to the queue.
-    #[arg(long, env = "JOBLOGS_ROUTEKEY", default_value = "jobs")]
+    #[arg(long, env = "JOBLOGS_ROUTEKEY", default_value = "jobs", value_parser = NonEmptyStringValueParser::new())]
     pub routekey: String,
     /// Queue that the consumer reads; wait tiers and dead letters are named after it.
-    #[arg(long, env = "JOBLOGS_QUEUE", default_value = "jobs")]
+    #[arg(long, env = "JOBLOGS_QUEUE", default_value = "jobs", value_parser = NonEmptyStringValueParser::new())]
     pub queue: String,
     /// How long to wait for a broker that is not there yet, in seconds.
     #[arg(long, env = "JOBLOGS_WAIT_SECONDS", default_value_t = 120)]
@@ -78,9 +81,10 @@ pub async fn run(flags: &Flags, settings: &Settings) -> Result<()> {
         topology
             .declare(&channel, kind, flags.durable, flags.passive)
             .await?;
-        anyhow::Ok(())
+        // Dropped, it would begin to close by itself, in the way of the connection's own closing.
+        anyhow::Ok(channel)
     };
-    timeout(DECLARE, declare)
+    let _channel = timeout(DECLARE, declare)
         .await
         .with_context(|| format!("RabbitMQ did not answer a declaration within {DECLARE:?}"))??;
     // Everything is declared by now: a connection that ends badly changes nothing of it.

@@ -12,6 +12,10 @@ async fn main() -> ExitCode {
         Err(error) => service::cli::refuse("initmq", &error),
     };
     match initmq::run(&flags, &settings).await {
+        Ok(()) if flags.passive => {
+            println!("Exchange and queues are there.");
+            ExitCode::SUCCESS
+        }
         Ok(()) => {
             println!("Initialized and created successfully.");
             ExitCode::SUCCESS

@@ -61,13 +61,19 @@ pub async fn connect(settings: &Settings, name: &str) -> Result<Connection, Conn
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             let is_refusal = error.is_amqp_error();
-            Err(failed(format!("can't be reached: {error}"), is_refusal))
+            let what = if is_refusal {
+                "refused us"
+            } else {
+                "can't be reached"
+            };
+            Err(failed(format!("{what}: {error}"), is_refusal))
         }
         Err(_) => Err(failed(format!("did not answer within {ATTEMPT:?}"), false)),
     }
 }
 
 /// Connects, trying again for as long as `patience`; the error says for how long it tried.
+/// A broker that refuses us ends it at once.
 pub async fn connect_within(
     settings: &Settings,
     name: &str,
@@ -79,6 +85,9 @@ pub async fn connect_within(
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
+        if error.is_refusal {
+            return Err(error);
+        }
         if Instant::now() >= end {
             error.what = format!("{} (tried for {patience:?})", error.what);
             return Err(error);

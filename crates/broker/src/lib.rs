@@ -9,4 +9,4 @@ pub mod topology;
 
 pub use connection::{ConnectError, connect, connect_within};
 pub use flags::{BrokerFlags, ConsumerBrokerFlags, Settings};
-pub use publisher::{PublishError, Publisher};
+pub use publisher::{PublishError, Publisher, PublisherSettings};

@@ -107,26 +107,27 @@ pub struct Queue {
 pub struct TopologyError {
     what: String,
     why: String,
-    is_mismatch: bool,
+    way_out: &'static str,
 }
+
+const QUEUE_WAY_OUT: &str = "; nothing was deleted. Let its messages be consumed, delete it \
+    (`rabbitmqctl delete_queue` or the management page) and run initmq again, or choose another name \
+    with --queue";
+const EXCHANGE_WAY_OUT: &str = "; nothing was deleted. Delete the exchange on the management page and \
+    run initmq again, or choose another name with --exchange (or its own kind with --type and --durable)";
 
 impl fmt::Display for TopologyError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} can't be declared: {}", self.what, self.why)?;
-        if self.is_mismatch {
-            write!(
-                formatter,
-                "; nothing was changed. Let its messages be consumed, delete it \
-                 (`rabbitmqctl delete_queue` or the management page) and run initmq again, \
-                 or choose other names with --exchange and --queue"
-            )?;
-        }
-        Ok(())
+        write!(
+            formatter,
+            "{} can't be declared: {}{}",
+            self.what, self.why, self.way_out
+        )
     }
 }
 
 impl Topology {
-    /// All queues, those first that others dead-letter to.
+    /// All queues, the jobs' own last.
     pub fn declarations(&self) -> Vec<Queue> {
         let text = |value: &str| AMQPValue::LongString(value.into());
         // At-least-once dead-lettering needs reject-publish, or RabbitMQ quietly does at-most-once.
@@ -141,16 +142,10 @@ impl Topology {
         };
         let mut jobs = quorum("", &self.queues.dead());
         jobs.push(("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)));
-        let mut queues = vec![
-            Queue {
-                name: self.queues.dead(),
-                arguments: vec![("x-queue-type", text("quorum"))],
-            },
-            Queue {
-                name: self.queues.jobs.clone(),
-                arguments: jobs,
-            },
-        ];
+        let mut queues = vec![Queue {
+            name: self.queues.dead(),
+            arguments: vec![("x-queue-type", text("quorum"))],
+        }];
         for tier in WaitTier::ALL {
             let mut arguments = quorum(&self.exchange, &self.routing_key);
             let milliseconds = i64::try_from(tier.duration().as_millis()).unwrap_or(i64::MAX);
@@ -163,6 +158,12 @@ impl Topology {
         queues.push(Queue {
             name: HEALTHCHECK_QUEUE.to_owned(),
             arguments: Vec::new(),
+        });
+        // Last: the older tool's queue of this name is of another kind, and the others are needed all
+        // the same to empty it.
+        queues.push(Queue {
+            name: self.queues.jobs.clone(),
+            arguments: jobs,
         });
         queues
     }
@@ -221,12 +222,17 @@ impl Topology {
 }
 
 fn refused(what: &str, name: &str, error: &lapin::Error) -> TopologyError {
+    // RabbitMQ's text names the argument, the value that we sent and the one that stands.
     let why = error.to_string();
+    let way_out = match (why.contains("inequivalent arg"), what) {
+        (false, _) => "",
+        (true, "exchange") => EXCHANGE_WAY_OUT,
+        (true, _) => QUEUE_WAY_OUT,
+    };
     TopologyError {
         what: format!("{what} {name}"),
-        is_mismatch: why.contains("inequivalent arg"),
-        // RabbitMQ's text names the argument, the value that we sent and the one that stands.
         why,
+        way_out,
     }
 }
 
@@ -255,11 +261,11 @@ mod tests {
             names,
             [
                 "jobs.dead",
-                "jobs",
                 "jobs.wait.10s",
                 "jobs.wait.1m",
                 "jobs.wait.10m",
-                "healthcheck"
+                "healthcheck",
+                "jobs"
             ]
         );
     }

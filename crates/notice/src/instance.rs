@@ -103,7 +103,7 @@ impl Instance {
     }
 
     /// Whether an older message's `url` lies within this instance's API.
-    pub fn owns(&self, url: &str) -> bool {
+    fn owns(&self, url: &str) -> bool {
         Url::parse(url).is_ok_and(|url| {
             url.origin() == self.base.origin()
                 && url.username().is_empty()
@@ -115,6 +115,27 @@ impl Instance {
         let mut url = self.base.clone();
         url.set_path(&format!("{}api/v4/{path}", self.base.path()));
         url
+    }
+}
+
+/// The configured GitLabs, each under its name.
+#[derive(Debug, Clone)]
+pub struct Instances(Vec<Instance>);
+
+impl Instances {
+    /// A single one.
+    pub fn one(instance: Instance) -> Self {
+        Self(vec![instance])
+    }
+
+    /// The one of this name.
+    pub fn named(&self, name: &InstanceName) -> Option<&Instance> {
+        self.0.iter().find(|instance| instance.name() == name)
+    }
+
+    /// The one within whose API an older message's `url` lies.
+    pub fn owning(&self, url: &str) -> Option<&Instance> {
+        self.0.iter().find(|instance| instance.owns(url))
     }
 }
 

@@ -11,7 +11,7 @@ mod seal;
 
 pub use id::{JobId, ProjectId, RunnerId};
 pub use index::{IndexName, IndexPatterns};
-pub use instance::{Instance, InstanceName};
+pub use instance::{Instance, InstanceName, Instances};
 pub use message::{Message, MessageError, Source, Token};
 pub use seal::{SealError, SealKeys, SealedToken, TokenBinding};
 

@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::{IndexName, Instance, InstanceName, JobId, ProjectId, RunnerId, SealedToken};
+use crate::{IndexName, InstanceName, Instances, JobId, ProjectId, RunnerId, SealedToken};
 
 /// The version that we write. Readers take any minor version of this major one.
 const VERSION: &str = "1.0";
 const MAJOR: &str = "1";
 
 /// How we came to know of the job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The `GET` of a job's `after_script`, or a message of the older tool.
@@ -22,6 +22,9 @@ pub enum Source {
     Webhook,
     /// A sweep over finished jobs.
     Backfill,
+    /// One that a newer version knows.
+    #[serde(untagged)]
+    Other(String),
 }
 
 /// The caller's token, as the message brought it.
@@ -36,7 +39,8 @@ pub enum Token {
 }
 
 /// «Job 4711 of project 42 has ended, or is about to», as it stands in the queue.
-/// Fields that we don't know pass, so that an older consumer reads a newer listener's messages.
+/// Fields that we don't know pass, so that an older consumer reads a newer listener's messages and
+/// puts them to sleep as they came.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Message {
     version: String,
@@ -68,6 +72,8 @@ pub struct Message {
     /// W3C trace context, passed on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Why a message can't be read. The texts go into dead letters: they quote no content.
@@ -90,13 +96,13 @@ struct Older {
     project_id: ProjectId,
     job_id: JobId,
     #[serde(default)]
-    runner_id: Option<String>,
+    runner_id: Option<serde_json::Value>,
     #[serde(default)]
-    job_name: String,
+    job_name: Option<String>,
     #[serde(default)]
-    project_name: String,
+    project_name: Option<String>,
     #[serde(default)]
-    index_name: Option<IndexName>,
+    index_name: Option<String>,
     gitlab_token: String,
 }
 
@@ -122,12 +128,13 @@ impl Message {
             source,
             sealed_token: None,
             traceparent: None,
+            rest: serde_json::Map::new(),
         }
     }
 
     /// Reads a body from the queue: our own form, or the older tool's when its `url` belongs
-    /// to the instance.
-    pub fn read(body: &[u8], instance: &Instance) -> Result<(Self, Token), MessageError> {
+    /// to one of the instances.
+    pub fn read(body: &[u8], instances: &Instances) -> Result<(Self, Token), MessageError> {
         let value: serde_json::Value =
             serde_json::from_slice(body).map_err(|_| MessageError::Malformed("it is not JSON"))?;
         match value.get("version") {
@@ -138,7 +145,7 @@ impl Message {
                 let message: Self = serde_json::from_value(value).map_err(|_| {
                     MessageError::Malformed("a field is missing or not of its type")
                 })?;
-                if message.instance != *instance.name() {
+                if instances.named(&message.instance).is_none() {
                     return Err(MessageError::UnknownInstance);
                 }
                 let token = match &message.sealed_token {
@@ -148,20 +155,20 @@ impl Message {
                 Ok((message, token))
             }
             Some(_) => Err(MessageError::UnknownVersion),
-            None => Self::read_older(value, instance),
+            None => Self::read_older(value, instances),
         }
     }
 
     fn read_older(
         value: serde_json::Value,
-        instance: &Instance,
+        instances: &Instances,
     ) -> Result<(Self, Token), MessageError> {
         let older: Older = serde_json::from_value(value).map_err(|_| {
             MessageError::Malformed("it has no version, and is none of the older tool's either")
         })?;
-        if !instance.owns(&older.url) {
-            return Err(MessageError::UnknownInstance);
-        }
+        let instance = instances
+            .owning(&older.url)
+            .ok_or(MessageError::UnknownInstance)?;
         let mut message = Self::new(
             instance.name().clone(),
             older.project_id,
@@ -169,10 +176,17 @@ impl Message {
             Source::AfterScript,
         );
         // The older tool took whatever stood there, mostly an id, sometimes nothing.
-        message.runner_id = older.runner_id.and_then(|id| RunnerId::parse(&id).ok());
-        message.job_name = older.job_name;
-        message.project_name = older.project_name;
-        message.index_name = older.index_name;
+        message.runner_id = older
+            .runner_id
+            .and_then(|id| serde_json::from_value(id).ok());
+        message.job_name = older.job_name.unwrap_or_default();
+        message.project_name = older.project_name.unwrap_or_default();
+        message.index_name = older
+            .index_name
+            .filter(|name| !name.is_empty())
+            .map(|name| IndexName::parse(&name))
+            .transpose()
+            .map_err(|_| MessageError::Malformed("its index_name is none"))?;
         Ok((message, Token::Clear(older.gitlab_token.into())))
     }
 
@@ -187,6 +201,11 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::Instance;
+
+    fn instances() -> Instances {
+        Instances::one(instance())
+    }
 
     fn instance() -> Instance {
         Instance::parse("https://gitlab.example.com/").unwrap()
@@ -203,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let (read, token) = Message::read(&message().to_body(), &instance()).unwrap();
+        let (read, token) = Message::read(&message().to_body(), &instances()).unwrap();
         assert_eq!(read.job_id, message().job_id);
         assert!(matches!(token, Token::Absent));
     }
@@ -213,21 +232,28 @@ mod tests {
         let mut value = serde_json::to_value(message()).unwrap();
         value["colour"] = "blue".into();
         value["version"] = "1.7".into();
-        assert!(Message::read(value.to_string().as_bytes(), &instance()).is_ok());
+        value["source"] = "sweep".into();
+        let (read, _) = Message::read(value.to_string().as_bytes(), &instances()).unwrap();
+        assert_eq!(read.source, Source::Other("sweep".to_owned()));
+        let written: serde_json::Value = serde_json::from_slice(&read.to_body()).unwrap();
+        assert_eq!(
+            written, value,
+            "what a newer listener wrote is lost in a wait tier"
+        );
         for version in [
             serde_json::json!("2.0"),
             serde_json::json!(1),
             serde_json::json!(""),
         ] {
             value["version"] = version;
-            let refused = Message::read(value.to_string().as_bytes(), &instance()).unwrap_err();
+            let refused = Message::read(value.to_string().as_bytes(), &instances()).unwrap_err();
             assert_eq!(refused, MessageError::UnknownVersion);
         }
     }
 
     #[test]
     fn another_instance_is_refused() {
-        let other = Instance::parse("https://other.example.com").unwrap();
+        let other = Instances::one(Instance::parse("https://other.example.com").unwrap());
         let refused = Message::read(&message().to_body(), &other).unwrap_err();
         assert_eq!(refused, MessageError::UnknownInstance);
     }
@@ -236,10 +262,10 @@ mod tests {
     fn the_older_tools_message_is_read_and_its_token_is_not_written_again() {
         let older = serde_json::json!({
             "url": "https://gitlab.example.com/api/v4/projects/42/jobs/4711/trace",
-            "runner_id": "7", "project_id": "42", "job_id": "4711", "job_name": "build",
+            "runner_id": 7, "index_name": "", "project_id": "42", "job_id": "4711", "job_name": "build",
             "project_name": "demo", "gitlab_token": "glpat-canary",
         });
-        let (message, token) = Message::read(older.to_string().as_bytes(), &instance()).unwrap();
+        let (message, token) = Message::read(older.to_string().as_bytes(), &instances()).unwrap();
         assert_eq!(message.job_id.get(), 4711);
         assert_eq!(message.runner_id.unwrap().get(), 7);
         let Token::Clear(clear) = token else {
@@ -253,14 +279,14 @@ mod tests {
         );
         let mut foreign = older;
         foreign["url"] = "https://evil.example/api/v4/projects/42/jobs/4711/trace".into();
-        let refused = Message::read(foreign.to_string().as_bytes(), &instance()).unwrap_err();
+        let refused = Message::read(foreign.to_string().as_bytes(), &instances()).unwrap_err();
         assert_eq!(refused, MessageError::UnknownInstance);
     }
 
     #[test]
     fn what_is_no_message_is_malformed() {
         for body in ["", "{", "[]", "null", "{}", r#"{"version":"1.0"}"#] {
-            let refused = Message::read(body.as_bytes(), &instance()).unwrap_err();
+            let refused = Message::read(body.as_bytes(), &instances()).unwrap_err();
             assert!(matches!(refused, MessageError::Malformed(_)), "{body}");
         }
     }

@@ -20,4 +20,9 @@ pub fn start(debug: bool) {
     } else {
         logs.json().flatten_event(true).with_span_list(false).init();
     }
+    // A panic says where it was and nothing else: its text may quote what was being worked on.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panicked");
+    }));
 }
