@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use trace::{Options, Parser, Summary};
 
@@ -17,6 +18,8 @@ use crate::{
     manifest::{hex, section, state_of},
 };
 
+/// An input of this many bytes or of unknown length gets a progress bar, where a terminal is there.
+const LONG: u64 = 64 * 1024 * 1024;
 /// Bytes read at a time.
 const CHUNK: usize = 64 * 1024;
 
@@ -81,6 +84,7 @@ fn print(
     with_summary: bool,
 ) -> Result<()> {
     let facts = job.map(job_facts).unwrap_or_default();
+    let progress = progress(size);
     let mut writer = LineWriter::new(Action::Create, "", Value::Object(facts), job, size);
     let mut parser = Parser::new(Options::default());
     let mut chunk = vec![0; CHUNK];
@@ -94,12 +98,14 @@ fn print(
         if length == 0 {
             break;
         }
+        progress.inc(length as u64);
         parser.push(&chunk[..length], &mut |line| {
             writer.write(&line, &mut documents);
         });
         output.write_all(&documents)?;
         documents.clear();
     }
+    progress.finish_and_clear();
     let summary = parser.finish(&mut |line| writer.write(&line, &mut documents));
     output.write_all(&documents)?;
     if with_summary {
@@ -107,6 +113,21 @@ fn print(
     }
     output.flush()?;
     Ok(())
+}
+
+/// On standard error; hidden where that is no terminal.
+fn progress(size: Option<u64>) -> ProgressBar {
+    match size {
+        Some(size) if size < LONG => ProgressBar::hidden(),
+        Some(size) => ProgressBar::new(size).with_style(style(
+            "{bytes} of {total_bytes} [{bar:30}] {bytes_per_sec}, {eta} left",
+        )),
+        None => ProgressBar::no_length().with_style(style("{bytes} read, {bytes_per_sec}")),
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Without the job's facts, a trace is whole when the runner's last words are there.
