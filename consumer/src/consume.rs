@@ -19,7 +19,7 @@ use service::{
     metrics::Metrics,
 };
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -38,6 +38,9 @@ const GRACE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(3);
 /// How often Elasticsearch is asked whether it is there, for readiness.
 const LOOK: Duration = Duration::from_secs(5);
+/// So many messages are held for each trace that may be read: most of them wait for their job's end,
+/// which costs next to nothing.
+const WAITING: u16 = 8;
 /// How long RabbitMQ may take over opening a channel.
 const OPEN: Duration = Duration::from_secs(10);
 /// How long it may take over ending a subscription, and over closing: with the grace, less than the
@@ -101,6 +104,7 @@ impl Consumer {
                 }],
                 elasticsearch: elasticsearch.clone(),
                 budget: Budget::default(),
+                reading: Semaphore::new(config.concurrency.into()),
                 naming: config.naming,
                 seal_keys: config.seal_keys,
             }),
@@ -129,7 +133,7 @@ impl Consumer {
         let link = Link {
             broker: config.broker,
             queue: config.queues.jobs,
-            concurrency: config.concurrency,
+            prefetch: config.concurrency * WAITING,
             readiness,
             effects,
             stopping,
@@ -150,7 +154,8 @@ impl Consumer {
 struct Link {
     broker: broker::Settings,
     queue: String,
-    concurrency: u16,
+    /// How many messages are held at the same time.
+    prefetch: u16,
     readiness: Readiness,
     effects: Arc<Effects>,
     stopping: watch::Receiver<bool>,
@@ -188,7 +193,7 @@ impl Link {
         let open = async {
             let channel = connection.create_channel().await?;
             channel
-                .basic_qos(self.concurrency, BasicQosOptions::default())
+                .basic_qos(self.prefetch, BasicQosOptions::default())
                 .await?;
             let options = BasicConsumeOptions::default();
             let deliveries = channel

@@ -12,6 +12,7 @@ use notice::{Instances, Message, SealKeys, Token, TokenBinding};
 use reqwest::Response;
 use secrecy::SecretString;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use trace::{Line, Options, Parser, Summary};
 
 use crate::{
@@ -34,6 +35,23 @@ const LOOKS: [Duration; 3] = [
     Duration::from_secs(15),
     Duration::from_mins(1),
     Duration::from_secs(150),
+];
+
+/// When a job that goes on is asked about again before its message is put to sleep, by how often it
+/// slept before: most jobs end some seconds after their `after_script`, and a message that sleeps is
+/// away for ten.
+const POLLS: [&[Duration]; 7] = [
+    &[
+        Duration::from_secs(2),
+        Duration::from_secs(3),
+        Duration::from_secs(5),
+    ],
+    &[Duration::from_secs(5)],
+    &[Duration::from_secs(5)],
+    &[Duration::from_secs(5)],
+    &[Duration::from_secs(5)],
+    &[Duration::from_secs(5)],
+    &[],
 ];
 
 /// What is to become of a message.
@@ -74,6 +92,8 @@ pub(crate) struct Context {
     pub(crate) elasticsearch: Elasticsearch,
     /// What all jobs together may have on their way there.
     pub(crate) budget: Budget,
+    /// How many traces may be read at the same time. Waiting for a job's end needs none of it.
+    pub(crate) reading: Semaphore,
     /// How indices are named.
     pub(crate) naming: Naming,
     /// Keys that open callers' tokens.
@@ -167,6 +187,8 @@ impl Work<'_> {
         }
         wait_for_replicas(&job).await;
         self.step.enter("fetch the trace");
+        let permit = self.context.reading.acquire().await;
+        let _permit = permit.expect("the semaphore is never closed");
         let Some(trace) = self.fetch_trace(&job, &token).await? else {
             return self.after_empty_trace(&job).await;
         };
@@ -197,12 +219,19 @@ impl Work<'_> {
         }
     }
 
+    /// The facts of a job that is over.
     async fn fetch_job(&self, token: &SecretString) -> Result<Job, Outcome> {
         let (project, id) = (self.message.project_id, self.message.job_id);
-        match self.forge.gitlab.job(project, id, token).await {
-            Ok(job) if job.is_final() => Ok(job),
-            Ok(job) => Err(Outcome::Running { status: job.status }),
-            Err(error) => Err(self.refused(None, error).await),
+        let mut polls = POLLS[(self.attempt.waits as usize).min(POLLS.len() - 1)].iter();
+        loop {
+            match self.forge.gitlab.job(project, id, token).await {
+                Ok(job) if job.is_final() => return Ok(job),
+                Ok(job) => match polls.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => return Err(Outcome::Running { status: job.status }),
+                },
+                Err(error) => return Err(self.refused(None, error).await),
+            }
         }
     }
 
