@@ -5,8 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::{Context, Result, bail};
 use broker::{ConsumerBrokerFlags, topology::Queues};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use notice::{IndexName, Instance, SealKeys};
+use notice::{IndexName, IndexPatterns, Instance, SealKeys};
 use secrecy::SecretString;
+use service::{cli::host_in_url, logs::LogFlags};
 use url::Url;
 
 use crate::{
@@ -78,9 +79,9 @@ pub struct Flags {
     /// Address for health and metrics: port 0 takes a free one, `off` none. [default: 127.0.0.1:9102]
     #[arg(long, env = "JOBLOGS_ADMIN")]
     pub admin: Option<String>,
-    /// Log more.
-    #[arg(long, env = "JOBLOGS_DEBUG")]
-    pub debug: bool,
+    /// Logs.
+    #[command(flatten)]
+    pub logs: LogFlags,
 }
 
 /// Where Elasticsearch is, as whom we come, and how the indices are named.
@@ -127,8 +128,8 @@ pub struct ElasticsearchFlags {
 #[derive(Debug, Clone, Args)]
 pub struct SetupFlags {
     /// Further index names that callers may ask for, as the listener has them: globs, by commas.
-    #[arg(long, env = "JOBLOGS_INDEX_NAMES", value_delimiter = ',')]
-    pub index_names: Vec<String>,
+    #[arg(long, env = "JOBLOGS_INDEX_NAMES", value_parser = IndexPatterns::parse)]
+    pub index_names: Option<IndexPatterns>,
     /// Password to give to Elasticsearch's user `kibana_system`; without it that user is left alone.
     #[arg(long, env = "JOBLOGS_KIBANA_PASS", hide_env_values = true)]
     pub kibana_pass: Option<String>,
@@ -261,10 +262,9 @@ impl ElasticsearchFlags {
             Scheme::Http => "http",
             Scheme::Https => "https",
         };
+        let host = host_in_url(host).context("--es-host (JOBLOGS_ES_HOST)")?;
         let url = Url::parse(&format!("{scheme}://{host}:{}/", self.es_port))
-            .ok()
-            .filter(|url| url.path() == "/" && url.username().is_empty() && url.query().is_none())
-            .context("--es-host (JOBLOGS_ES_HOST) must be a host name or an address alone")?;
+            .context("--es-host (JOBLOGS_ES_HOST)")?;
         let ca = self.es_ca.as_ref().map(|path| {
             std::fs::read(path)
                 .with_context(|| format!("the file {} of --es-ca can't be read", path.display()))
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_host_that_is_more_than_a_host_is_refused() {
-        for host in ["http://es", "es/path", "user@es", "es?x", ""] {
+        for host in ["http://es", "es/path", "user@es", "es?x", "es#x", ""] {
             let cli = Cli::try_parse_from(["consumer", "--es-host", host, "--es-pass", "x"]);
             assert!(cli.unwrap().elasticsearch.client().is_err(), "{host}");
         }

@@ -35,9 +35,11 @@ pub fn setup_of(
     elasticsearch: &ElasticsearchFlags,
 ) -> Result<impl Future<Output = Result<()>>> {
     let client = elasticsearch.client()?;
+    let naming = elasticsearch.naming()?;
+    let asked = flags.index_names.clone().unwrap_or_default();
     let setup = Setup {
-        naming: elasticsearch.naming()?,
-        index_names: flags.index_names.clone(),
+        index_names: asked.and(&naming.name),
+        naming,
         kibana_password: service::secret::read(
             "--kibana-pass",
             flags.kibana_pass.as_deref(),

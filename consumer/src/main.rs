@@ -9,7 +9,7 @@ use consumer::{Cli, Command, Consumer};
 async fn main() -> ExitCode {
     service::install_tls_provider();
     let cli: Cli = service::cli::parse();
-    service::logs::start(cli.flags.debug);
+    service::logs::start(cli.flags.logs.debug);
     let outcome = match &cli.command {
         Some(Command::Setup(flags)) => checked(consumer::setup_of(flags, &cli.elasticsearch)).await,
         Some(Command::Parse(flags)) => consumer::parse(flags),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use elasticsearch::http::Method;
+use notice::IndexPatterns;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -44,8 +45,8 @@ fn next_best(mapping_type: &str) -> Option<Value> {
 pub(crate) struct Setup {
     /// How indices are named.
     pub naming: Naming,
-    /// Further names: globs.
-    pub index_names: Vec<String>,
+    /// The names that callers may ask for, the configured one among them.
+    pub index_names: IndexPatterns,
     /// The password for `kibana_system`.
     pub kibana_password: Option<SecretString>,
     /// How long to wait for Elasticsearch.
@@ -82,10 +83,8 @@ impl Setup {
     /// The index patterns of a template. Dates begin with 20 for a long time to come, and without it
     /// a pattern would take indices that are none of ours.
     fn patterns(&self, suffix: &str) -> Vec<String> {
-        let own = [self.naming.name.as_str().to_owned()];
-        own.iter()
-            .chain(&self.index_names)
-            .filter(|name| !name.is_empty())
+        self.index_names
+            .template_patterns()
             .map(|name| match self.naming.date {
                 DatePlace::Prefix => format!("20*-{name}{suffix}"),
                 DatePlace::Suffix => format!("{name}{suffix}-20*"),
@@ -202,8 +201,8 @@ mod tests {
     fn setup(date: DatePlace) -> Setup {
         let name = IndexName::parse("joblogs").unwrap();
         Setup {
+            index_names: IndexPatterns::parse("team-?").unwrap().and(&name),
             naming: Naming { name, date },
-            index_names: vec!["team-*".to_owned()],
             kibana_password: None,
             patience: Duration::ZERO,
         }
@@ -213,11 +212,11 @@ mod tests {
     fn patterns_cover_the_configured_name_and_those_that_callers_may_ask_for() {
         assert_eq!(
             setup(DatePlace::Prefix).patterns("-jobs"),
-            ["20*-joblogs-jobs", "20*-team-*-jobs"]
+            ["20*-team-*-jobs", "20*-joblogs-jobs"]
         );
         assert_eq!(
             setup(DatePlace::Suffix).patterns(""),
-            ["joblogs-20*", "team-*-20*"]
+            ["team-*-20*", "joblogs-20*"]
         );
     }
 

@@ -1,4 +1,5 @@
 //! `consumer parse` as people run it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::{
     fs,

@@ -44,9 +44,9 @@ pub struct Flags {
     /// How long to wait for a broker that is not there yet, in seconds.
     #[arg(long, env = "JOBLOGS_WAIT_SECONDS", default_value_t = 120)]
     pub wait_seconds: u64,
-    /// Log more.
-    #[arg(long, env = "JOBLOGS_DEBUG")]
-    pub debug: bool,
+    /// Logs.
+    #[command(flatten)]
+    pub logs: service::logs::LogFlags,
 }
 
 /// The exchange types of AMQP that route by key.

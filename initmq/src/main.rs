@@ -6,7 +6,7 @@ use std::process::ExitCode;
 async fn main() -> ExitCode {
     service::install_tls_provider();
     let flags: initmq::Flags = service::cli::parse();
-    service::logs::start(flags.debug);
+    service::logs::start(flags.logs.debug);
     let settings = match flags.broker.settings() {
         Ok(settings) => settings,
         Err(error) => service::cli::refuse("initmq", &error),

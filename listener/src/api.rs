@@ -6,20 +6,26 @@ use broker::Publisher;
 use notice::Source;
 use poem::{Request, Result};
 use poem_openapi::{
-    ApiResponse, Object, OpenApi, OpenApiService,
+    ApiResponse, Object, OpenApi, OpenApiService, Tags,
     param::{Header, Query},
     payload::{Json, PlainText},
-    types::Any,
+    types::{Any, Example},
 };
 use secrecy::SecretString;
 
-use crate::intake::{self, Fields, Refusal, Rules};
+use crate::{
+    intake::{self, Fields, Refusal, Rules},
+    repeats::{UnrepeatedJson, check_query},
+};
 
 /// How long the broker may take to confirm before the caller is told to come again.
 const CONFIRM: Duration = Duration::from_secs(5);
 /// After how many seconds a refused caller may come again.
 const RETRY_AFTER: u32 = 10;
 const UNAVAILABLE: &str = "the message could not be confirmed in the queue; try again";
+
+/// What the page and the OpenAPI document are called.
+pub(crate) const TITLE: &str = "Joblogs listener";
 
 /// What the calls need.
 pub(crate) struct Api {
@@ -29,13 +35,14 @@ pub(crate) struct Api {
     pub(crate) routing_key: String,
 }
 
-/// The same fields as the `GET`; ids as numbers or as strings.
+/// A job that has ended, or is about to: the parameters of `GET /`, without the token.
+/// Each may be a number or a string; any other field, and one that is given twice, is refused.
 #[derive(Object)]
-#[oai(deny_unknown_fields)]
+#[oai(deny_unknown_fields, example, skip_serializing_if_is_none)]
 struct JobNotice {
-    /// `CI_PROJECT_ID`.
+    /// Required: `CI_PROJECT_ID`.
     project_id: Option<Any<serde_json::Value>>,
-    /// `CI_JOB_ID`.
+    /// Required: `CI_JOB_ID`.
     job_id: Option<Any<serde_json::Value>>,
     /// `CI_RUNNER_ID`.
     runner_id: Option<Any<serde_json::Value>>,
@@ -43,12 +50,27 @@ struct JobNotice {
     job_name: Option<Any<serde_json::Value>>,
     /// `CI_PROJECT_NAME`.
     project_name: Option<Any<serde_json::Value>>,
-    /// An index name that the operator allows.
+    /// Another index name than the configured one, if the operator allows it.
     index_name: Option<Any<serde_json::Value>>,
+}
+
+impl Example for JobNotice {
+    fn example() -> Self {
+        let any = |value: serde_json::Value| Some(Any(value));
+        Self {
+            project_id: any(42.into()),
+            job_id: any(4711.into()),
+            runner_id: any(7.into()),
+            job_name: any("build".into()),
+            project_name: any("demo".into()),
+            index_name: None,
+        }
+    }
 }
 
 /// What was accepted.
 #[derive(Object)]
+#[oai(example)]
 struct Accepted {
     /// The GitLab instance, by its configured name.
     instance: String,
@@ -56,8 +78,19 @@ struct Accepted {
     project_id: u64,
     /// The job's id.
     job_id: u64,
-    /// How to find the job's lines in Kibana or Elasticsearch.
+    /// How to find the job's lines in Kibana.
     query: String,
+}
+
+impl Example for Accepted {
+    fn example() -> Self {
+        Self {
+            instance: "gitlab.com".to_owned(),
+            project_id: 42,
+            job_id: 4711,
+            query: "project_id:42 and job_id:4711".to_owned(),
+        }
+    }
 }
 
 /// A refusal, as RFC 9457 has it.
@@ -73,45 +106,72 @@ pub(crate) struct Problem {
 
 #[derive(ApiResponse)]
 enum GetAnswer {
-    /// The message is in the queue.
+    /// The notice is in the queue; the text is `OK!`.
     #[oai(status = 200)]
     Ok(PlainText<&'static str>),
-    /// Parameters are missing, malformed or given twice.
+    /// Parameters are missing, malformed, not allowed or given twice; one sentence names them.
     #[oai(status = 400)]
     BadRequest(PlainText<String>),
-    /// The broker did not confirm.
+    /// RabbitMQ did not confirm that it has the notice; try again.
     #[oai(status = 503)]
-    Unavailable(PlainText<&'static str>, #[oai(header = "Retry-After")] u32),
+    Unavailable(
+        PlainText<&'static str>,
+        /// After how many seconds to try again.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
 }
 
 #[derive(ApiResponse)]
 enum PostAnswer {
-    /// The message is in the queue.
+    /// The notice is in the queue.
     #[oai(status = 202)]
     Accepted(Json<Accepted>),
-    /// Fields are missing or malformed.
+    /// Fields are missing, malformed, not allowed, unknown or given twice; `detail` names them.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Problem>),
     /// The `PRIVATE-TOKEN` header is missing or malformed.
     #[oai(status = 401, content_type = "application/problem+json")]
     Unauthorized(Json<Problem>),
-    /// The broker did not confirm.
+    /// RabbitMQ did not confirm that it has the notice; try again.
     #[oai(status = 503, content_type = "application/problem+json")]
-    Unavailable(Json<Problem>, #[oai(header = "Retry-After")] u32),
+    Unavailable(
+        Json<Problem>,
+        /// After how many seconds to try again.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
+}
+
+/// What stands above the calls; those that are not described one by one are named here.
+const DESCRIPTION: &str = "\
+Takes notices of GitLab CI jobs («job 4711 of project 42 has ended, or is about to»), so that their
+logs get into Elasticsearch. A 2xx says that RabbitMQ has confirmed the notice; the log follows once
+the job has ended.
+
+Health: `/health/live`, `/health/ready`, and, as the older tool had them, `/healthcheck`,
+`/healthcheck?rabbitmq` and `/healthcheck?elasticsearch`. Metrics for Prometheus: `/metrics`. This
+description as JSON: [`/openapi.json`](/openapi.json).";
+
+#[derive(Tags)]
+enum Group {
+    /// From a job's `after_script`.
+    Notices,
 }
 
 /// The API with its OpenAPI document.
 pub(crate) fn service(api: Arc<Api>) -> OpenApiService<Calls, ()> {
-    OpenApiService::new(Calls(api), "Joblogs listener", env!("CARGO_PKG_VERSION")).description(
-        "Takes notices of GitLab CI jobs; a 2xx means that the job's log will be indexed.",
-    )
+    OpenApiService::new(Calls(api), TITLE, env!("CARGO_PKG_VERSION")).description(DESCRIPTION)
 }
 
 pub(crate) struct Calls(Arc<Api>);
 
-#[OpenApi]
+#[OpenApi(tag = "Group::Notices")]
 impl Calls {
-    /// A job is ending: the call of the older tool, from a job's `after_script`.
+    /// Send a notice, as the older tool took it
+    ///
+    /// Every query string may end up in somebody's log: give the token in the header, or use
+    /// `POST /v1/jobs`.
     #[oai(path = "/", method = "get")]
     #[allow(
         clippy::too_many_arguments,
@@ -120,28 +180,30 @@ impl Calls {
     async fn notify(
         &self,
         request: &Request,
-        /// `CI_PROJECT_ID`.
+        /// Required: `CI_PROJECT_ID`.
         project_id: Query<Option<String>>,
         /// `CI_RUNNER_ID`.
         runner_id: Query<Option<String>>,
-        /// `CI_JOB_ID`; braces around the number are taken.
+        /// Required: `CI_JOB_ID`; braces around the number are taken.
         job_id: Query<Option<String>>,
         /// `CI_JOB_NAME`.
         job_name: Query<Option<String>>,
         /// `CI_PROJECT_NAME`.
         project_name: Query<Option<String>>,
-        /// A GitLab token with the scope `read_api`; better in the header.
+        /// A GitLab token with the scope `read_api`; required unless it is in the header.
         gitlab_token: Query<Option<String>>,
-        /// An index name that the operator allows.
+        /// Another index name than the configured one, if the operator allows it.
         index_name: Query<Option<String>>,
-        /// The GitLab token, in place of `gitlab_token`.
+        /// The GitLab token, in place of `gitlab_token`; the header counts where both are given.
         #[oai(name = "PRIVATE-TOKEN")]
         private_token: Header<Option<String>>,
     ) -> GetAnswer {
-        if let Err(refusal) = check_names(request.uri().query().unwrap_or_default()) {
+        if let Err(refusal) = check_query(request.uri().query().unwrap_or_default()) {
             return GetAnswer::BadRequest(PlainText(refusal.0));
         }
-        let given = private_token.0.or(gitlab_token.0);
+        // A shell writes the header empty where the variable is unset.
+        let header = private_token.0.filter(|token| !token.is_empty());
+        let given = header.or(gitlab_token.0);
         let Some(token) = given.as_deref().and_then(intake::token) else {
             let refusal = "missing or malformed: gitlab_token (or the header PRIVATE-TOKEN)";
             return GetAnswer::BadRequest(PlainText(refusal.to_owned()));
@@ -163,14 +225,14 @@ impl Calls {
         }
     }
 
-    /// A job is ending: the preferred call.
+    /// Send a notice (preferred)
     #[oai(path = "/v1/jobs", method = "post")]
     async fn post_job(
         &self,
-        /// A GitLab token with the scope `read_api`.
+        /// Required: a GitLab token with the scope `read_api`.
         #[oai(name = "PRIVATE-TOKEN")]
         private_token: Header<Option<String>>,
-        body: Json<JobNotice>,
+        body: UnrepeatedJson<JobNotice>,
     ) -> PostAnswer {
         let Some(token) = private_token.0.as_deref().and_then(intake::token) else {
             let detail = "give a GitLab token with the scope read_api in the header PRIVATE-TOKEN";
@@ -236,32 +298,6 @@ impl Api {
     }
 }
 
-/// The names of the `GET`'s parameters.
-const PARAMETERS: [&str; 7] = [
-    "project_id",
-    "runner_id",
-    "job_id",
-    "job_name",
-    "project_name",
-    "gitlab_token",
-    "index_name",
-];
-
-/// Refuses a parameter that is given twice. Others than ours pass: the older tool let them.
-fn check_names(query: &str) -> Result<(), Refusal> {
-    let twice: Vec<&str> = PARAMETERS
-        .into_iter()
-        .filter(|name| {
-            let is_this = |pair: &&str| pair.split('=').next() == Some(name);
-            query.split('&').filter(is_this).count() > 1
-        })
-        .collect();
-    if twice.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal(format!("given twice: {}", twice.join(", "))))
-}
-
 /// Text and numbers as text; anything else as text that no field takes.
 fn text(value: Option<Any<serde_json::Value>>) -> Option<String> {
     match value?.0 {
@@ -279,16 +315,4 @@ pub(crate) fn problem(status: u16, title: &str, detail: &str) -> Json<Problem> {
         title: title.to_owned(),
         detail: detail.to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_parameter_given_twice_is_named() {
-        assert!(check_names("project_id=1&job_id=2").is_ok());
-        let refusal = check_names("job_id=1&x=1&job_id=canary&x=2").unwrap_err();
-        assert_eq!(refusal.0, "given twice: job_id");
-    }
 }

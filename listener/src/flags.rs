@@ -2,10 +2,15 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use broker::{BrokerFlags, Settings};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser, value_parser,
+};
 use notice::{IndexName, IndexPatterns, Instance, SealKeys};
+use service::{cli::host_in_url, logs::LogFlags};
+
+use crate::health::Elasticsearch;
 
 /// Takes notices of CI jobs over HTTP and confirms them into RabbitMQ.
 #[derive(Debug, Parser)]
@@ -63,11 +68,12 @@ pub struct Flags {
     /// Base URL of the GitLab that notices are about.
     #[arg(long, env = "JOBLOGS_GITLAB", default_value = "https://gitlab.com/")]
     pub gitlab: String,
-    /// Index names that a caller may ask for: glob patterns, by commas. None by default: the
-    /// consumer's --es-index alone.
-    #[arg(long, env = "JOBLOGS_INDEX_NAMES", value_delimiter = ',')]
-    pub index_names: Vec<String>,
-    /// The consumer's index name; a caller may always ask for it.
+    /// Index names that a caller may ask for beside --es-index: glob patterns with `*` and `?`,
+    /// separated by commas. None by default.
+    #[arg(long, env = "JOBLOGS_INDEX_NAMES", value_parser = IndexPatterns::parse)]
+    pub index_names: Option<IndexPatterns>,
+    /// The consumer's index name; a caller may always ask for it. Give the same name here as to the
+    /// consumer: the default is right only where the consumer has `--es-index joblogs`.
     #[arg(long, env = "JOBLOGS_ES_INDEX", default_value = "joblogs")]
     pub es_index: String,
     /// Keys that seal callers' tokens, one a line; the first seals (`listener keygen` prints one).
@@ -77,20 +83,38 @@ pub struct Flags {
     #[arg(long, env = "JOBLOGS_SEAL_KEY_FILE")]
     pub seal_key_file: Option<PathBuf>,
     /// For how many hours a sealed token can be opened.
-    #[arg(long, env = "JOBLOGS_SEAL_HOURS", default_value_t = 72)]
+    #[arg(long, env = "JOBLOGS_SEAL_HOURS", default_value_t = 72, value_parser = value_parser!(u32).range(1..=8760))]
     pub seal_hours: u32,
+    /// Elasticsearch, for the health check alone.
+    #[command(flatten)]
+    pub elasticsearch: ElasticsearchFlags,
+    /// How much is logged.
+    #[command(flatten)]
+    pub logs: LogFlags,
+}
+
+/// The Elasticsearch that the health check asks; spelled as the consumer's.
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the flags are named after the fields"
+)]
+pub struct ElasticsearchFlags {
     /// Elasticsearch host that /healthcheck?elasticsearch asks; without it that check fails.
     #[arg(long, env = "JOBLOGS_ES_HOST")]
     pub es_host: Option<String>,
     /// Elasticsearch port.
-    #[arg(long, env = "JOBLOGS_ES_PORT", default_value_t = 9200)]
+    #[arg(long, env = "JOBLOGS_ES_PORT", default_value_t = 9200, value_parser = value_parser!(u16).range(1..))]
     pub es_port: u16,
-    /// Elasticsearch URL scheme.
+    /// How Elasticsearch is spoken to.
     #[arg(long, env = "JOBLOGS_ES_URL_SCHEME", value_enum, default_value_t = Scheme::Https)]
     pub es_url_scheme: Scheme,
-    /// Log more.
-    #[arg(long, env = "JOBLOGS_DEBUG")]
-    pub debug: bool,
+    /// Whether Elasticsearch's certificate is checked.
+    #[arg(long, env = "JOBLOGS_ES_VERIFY_SSL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub es_verify_ssl: bool,
+    /// PEM file of the certificate authority that signed Elasticsearch's certificate.
+    #[arg(long, env = "JOBLOGS_ES_CA")]
+    pub es_ca: Option<PathBuf>,
 }
 
 /// How Elasticsearch is spoken to.
@@ -112,12 +136,14 @@ pub struct Config {
     pub(crate) index_names: IndexPatterns,
     pub(crate) seal_keys: SealKeys,
     pub(crate) seal_seconds: i64,
-    pub(crate) elasticsearch: Option<String>,
+    pub(crate) elasticsearch: Option<Elasticsearch>,
 }
 
 impl Flags {
     /// Checks every flag and reads the secrets, before anything is contacted.
     pub fn into_config(self) -> Result<Config> {
+        is_short("--exchange (JOBLOGS_EXCHANGE)", &self.exchange)?;
+        is_short("--routekey (JOBLOGS_ROUTEKEY)", &self.routekey)?;
         let instance = Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?;
         let own = IndexName::parse(&self.es_index).context("--es-index (JOBLOGS_ES_INDEX)")?;
         let keys = service::secret::require(
@@ -126,28 +152,78 @@ impl Flags {
             self.seal_key_file.as_deref(),
         )
         .context("callers' tokens must be sealed before they enter the broker")?;
-        let elasticsearch = self.es_host.as_ref().map(|host| {
-            let scheme = match self.es_url_scheme {
-                Scheme::Http => "http",
-                Scheme::Https => "https",
-            };
-            format!("{scheme}://{host}:{}/", self.es_port)
-        });
         Ok(Config {
             address: (self.bind, self.listen_port),
-            broker: self.broker.settings()?,
+            broker: broker(&self.broker)?,
             exchange: self.exchange,
             routing_key: self.routekey,
             instance,
-            index_names: IndexPatterns::new(
-                self.index_names
-                    .into_iter()
-                    .chain([own.as_str().to_owned()]),
-            ),
+            index_names: self.index_names.unwrap_or_default().and(&own),
             seal_keys: SealKeys::parse(&keys).context("--seal-key (JOBLOGS_SEAL_KEY)")?,
             seal_seconds: i64::from(self.seal_hours) * 3600,
-            elasticsearch,
+            elasticsearch: self.elasticsearch.settings()?,
         })
+    }
+}
+
+fn broker(flags: &BrokerFlags) -> Result<Settings> {
+    let settings = flags.settings()?;
+    is_short("--host (JOBLOGS_HOST)", &settings.host)?;
+    is_short("--user (JOBLOGS_USER)", &settings.user)?;
+    is_short("--vhost (JOBLOGS_VHOST)", &settings.vhost)?;
+    Ok(settings)
+}
+
+/// AMQP's names are «short strings»: at a longer one the library panics.
+fn is_short(flag: &str, value: &str) -> Result<()> {
+    ensure!(
+        (1..=255).contains(&value.len()),
+        "{flag} must have 1 to 255 bytes"
+    );
+    Ok(())
+}
+
+impl ElasticsearchFlags {
+    /// Whom the health check asks, if anybody. All flags are checked, even where there is no host.
+    fn settings(&self) -> Result<Option<Elasticsearch>> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_certs_merge(self.authorities()?)
+            .tls_danger_accept_invalid_certs(!self.es_verify_ssl)
+            .build()
+            .context("--es-ca (JOBLOGS_ES_CA) can't be used")?;
+        let Some(host) = &self.es_host else {
+            return Ok(None);
+        };
+        let host = host_in_url(host).context("--es-host (JOBLOGS_ES_HOST)")?;
+        let scheme = match self.es_url_scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        let url = reqwest::Url::parse(&format!("{scheme}://{host}:{}/", self.es_port))
+            .context("--es-host (JOBLOGS_ES_HOST)")?;
+        Ok(Some(Elasticsearch {
+            url,
+            client,
+            is_verified: self.es_verify_ssl,
+        }))
+    }
+
+    /// The certificates in the file of `--es-ca`, at least one if there is a file.
+    fn authorities(&self) -> Result<Vec<reqwest::Certificate>> {
+        let Some(path) = &self.es_ca else {
+            return Ok(Vec::new());
+        };
+        let pem = std::fs::read(path)
+            .with_context(|| format!("the file {} of --es-ca can't be read", path.display()))?;
+        reqwest::Certificate::from_pem_bundle(&pem)
+            .ok()
+            .filter(|certificates| !certificates.is_empty())
+            .with_context(|| {
+                let path = path.display();
+                format!("the file {path} of --es-ca holds no certificate in PEM")
+            })
     }
 }
 

@@ -11,8 +11,15 @@ const ELASTICSEARCH: Duration = Duration::from_secs(3);
 /// What the health calls look at.
 pub(crate) struct Health {
     pub(crate) readiness: Readiness,
-    pub(crate) elasticsearch: Option<String>,
-    pub(crate) http: reqwest::Client,
+    pub(crate) elasticsearch: Option<Elasticsearch>,
+}
+
+/// The Elasticsearch to ask, and the client that knows its certificate authority.
+pub(crate) struct Elasticsearch {
+    pub(crate) url: reqwest::Url,
+    pub(crate) client: reqwest::Client,
+    /// Whether the server's certificate is checked.
+    pub(crate) is_verified: bool,
 }
 
 impl Health {
@@ -25,12 +32,13 @@ impl Health {
 
     /// Any HTTP answer below 500 shows that it lives; we come without credentials, so 401 is one.
     async fn elasticsearch(&self) -> Result<(), String> {
-        let Some(url) = &self.elasticsearch else {
+        let Some(elasticsearch) = &self.elasticsearch else {
             return Err(
                 "elasticsearch: not checked, the listener was started without --es-host".into(),
             );
         };
-        match self.http.get(url).timeout(ELASTICSEARCH).send().await {
+        let request = elasticsearch.client.get(elasticsearch.url.clone());
+        match request.timeout(ELASTICSEARCH).send().await {
             Ok(answer) if answer.status().as_u16() < 500 => Ok(()),
             Ok(answer) => Err(format!(
                 "elasticsearch: answered {}",

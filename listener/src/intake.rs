@@ -33,7 +33,8 @@ pub(crate) struct Rules {
 }
 
 /// A refusal, as one fixed sentence that names the fields.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct Refusal(pub(crate) String);
 
 impl Rules {
@@ -162,7 +163,7 @@ mod tests {
         let key = SealKeys::generate().unwrap();
         Rules {
             instance: Instance::parse("https://gitlab.com/").unwrap(),
-            index_names: IndexPatterns::new(["joblogs".to_owned(), "team-*".to_owned()]),
+            index_names: IndexPatterns::parse("joblogs,team-*").unwrap(),
             seal_keys: SealKeys::parse(&key.into()).unwrap(),
             seal_seconds: 60,
         }

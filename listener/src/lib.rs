@@ -6,6 +6,7 @@ mod api;
 mod flags;
 mod health;
 mod intake;
+mod repeats;
 mod server;
 
 use std::net::{Ipv4Addr, SocketAddr};

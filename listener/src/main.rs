@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
 }
 
 async fn listen(flags: Flags) -> anyhow::Result<()> {
-    service::logs::start(flags.debug);
+    service::logs::start(flags.logs.debug);
     let config = match flags.into_config() {
         Ok(config) => config,
         Err(error) => service::cli::refuse("listener", &error),

@@ -3,12 +3,14 @@
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use broker::Publisher;
+use broker::{Publisher, PublisherSettings};
+use bytes::Bytes;
 use poem::{
     Endpoint, EndpointExt, IntoResponse, Request, Response, Route, Server,
-    error::{NotFoundError, ReadBodyError},
+    endpoint::make_sync,
+    error::{MethodNotAllowedError, NotFoundError, ReadBodyError},
     get,
-    http::StatusCode,
+    http::{Method, StatusCode},
     listener::{Acceptor, Listener as _, TcpAcceptor, TcpListener},
 };
 use service::{
@@ -20,7 +22,8 @@ use crate::{
     Config,
     api::{self, Api, problem},
     health::{self, Health},
-    intake::Rules,
+    intake::{Refusal, Rules},
+    repeats::harmless,
 };
 
 /// A notice has a few hundred bytes; with a JWT for a token a few thousand.
@@ -74,11 +77,17 @@ impl Listener {
             config,
         } = self;
         let readiness = Readiness::waiting_for(&["rabbitmq"]);
-        let publisher = Publisher::start(config.broker, "listener".to_owned(), readiness.clone());
+        let publisher = Publisher::start(
+            PublisherSettings {
+                broker: config.broker,
+                name: "listener".to_owned(),
+                exchange: Some(config.exchange.clone()),
+            },
+            readiness.clone(),
+        );
         let health = Arc::new(Health {
             readiness,
             elasticsearch: config.elasticsearch,
-            http: reqwest::Client::new(),
         });
         let api = Arc::new(Api {
             rules: Rules {
@@ -91,6 +100,15 @@ impl Listener {
             exchange: config.exchange,
             routing_key: config.routing_key,
         });
+        if health
+            .elasticsearch
+            .as_ref()
+            .is_some_and(|it| !it.is_verified)
+        {
+            tracing::warn!(
+                "Elasticsearch's certificate is not checked (--es-verify-ssl false): anybody on the way can answer /healthcheck?elasticsearch"
+            );
+        }
         tracing::info!(%address, "listening");
         tracing::warn!(
             "plain HTTP: tokens in URLs and headers can be read on the way; put TLS in front of networks that you don't trust"
@@ -117,15 +135,33 @@ fn routes(
 ) -> impl Endpoint<Output = Response> {
     let service = api::service(api);
     let document = service.spec_endpoint();
-    let page = service.swagger_ui();
+    let page = page(&service.swagger_ui_html());
     let routes = Route::new()
-        .nest("/", service)
+        .nest("/", service.around(without_head))
         .at("/openapi.json", document)
-        .nest("/docs", page)
+        .nest("/docs", Route::new().at("/", page))
         .at("/healthcheck", get(health::healthcheck));
     admin::add_routes(routes, health.readiness.clone(), metrics)
         .data(health)
         .around(bounded)
+}
+
+/// The page at `/docs`. Poem's own is titled «Swagger UI», lacks a doctype, which browsers take for
+/// a page of the nineties, and is copied for each request, at 1.6 MB.
+fn page(html: &str) -> impl Endpoint<Output = Response> + 'static {
+    let head = format!(
+        "<title>{}</title><link rel=\"icon\" href=\"data:,\">",
+        api::TITLE
+    );
+    let html = html
+        .trim_start()
+        .replacen("<title>Swagger UI</title>", &head, 1);
+    let html = Bytes::from(format!("<!DOCTYPE html>\n{html}"));
+    make_sync(move |_| {
+        Response::builder()
+            .content_type("text/html; charset=utf-8")
+            .body(html.clone())
+    })
 }
 
 /// Bounds the body (poem's own limit looks at Content-Length alone) and turns every error into
@@ -159,26 +195,31 @@ async fn bounded<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> poem::R
             StatusCode::NOT_FOUND,
             "there is no such call; see /docs",
         )),
-        Err(error) => {
-            let status = error.status();
-            let detail = unknown_field(&error.to_string()).map_or_else(
-                || "the request is not of the form that /docs describes".to_owned(),
-                |field| format!("unknown field: {field}"),
-            );
-            Ok(refusal(status, &detail))
-        }
+        Err(error) => Ok(refusal(error.status(), &sentence(&error))),
     }
 }
 
-/// The unknown field's name in the framework's text, when it is harmless to repeat.
-fn unknown_field(text: &str) -> Option<&str> {
-    let (_, after) = text.split_once("unknown field `")?;
-    let (name, _) = after.split_once('`')?;
-    let is_harmless = name.len() <= 40
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    is_harmless.then_some(name)
+/// A notice comes by `GET` or `POST`. Left to poem, a `HEAD` would be a `GET`, and publish.
+async fn without_head<E: Endpoint>(endpoint: Arc<E>, request: Request) -> poem::Result<E::Output> {
+    if request.method() == Method::HEAD {
+        return Err(MethodNotAllowedError.into());
+    }
+    endpoint.call(request).await
+}
+
+fn sentence(error: &poem::Error) -> String {
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return refusal.to_string();
+    }
+    let text = error.to_string();
+    let unknown = text
+        .split_once("unknown field `")
+        .and_then(|(_, after)| after.split_once('`'))
+        .and_then(|(name, _)| harmless(name));
+    unknown.map_or_else(
+        || "the request is not of the form that /docs describes".to_owned(),
+        |name| format!("unknown field: {name}"),
+    )
 }
 
 fn refusal(status: StatusCode, detail: &str) -> Response {

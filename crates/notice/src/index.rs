@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
 
+/// The longest name: with the date and our suffixes Elasticsearch's 255 bytes are not reached.
+const LONGEST: usize = 200;
+/// So end the names of manifests and of rejected lines.
+const RESERVED: [&str; 2] = ["-jobs", "-rejected"];
+
 /// The `NAME` in the index `YYYY-MM-DD-NAME`: lower case, at most 200 bytes, and none of the
 /// characters that Elasticsearch refuses (source: its create-index reference).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,16 +21,12 @@ impl IndexName {
     /// Reads a name. It begins with a letter or a digit, so that it can stand before the date too,
     /// and ends in none of what tells our other indices from those of lines.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let begins_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-        let is_allowed = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.')
-        };
-        if !begins_well || text.len() > 200 || !text.bytes().all(is_allowed) {
+        if !is_made_of(text, begins_a_name, is_in_a_name) {
             return Err(Invalid(
                 "must be 1 to 200 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit",
             ));
         }
-        if text.ends_with("-jobs") || text.ends_with("-rejected") {
+        if is_reserved(text) {
             return Err(Invalid(
                 "must not end in -jobs or -rejected: so end the names of manifests and rejected lines",
             ));
@@ -66,13 +67,41 @@ impl std::str::FromStr for IndexName {
 }
 
 /// The index names that a caller may ask for: glob patterns with `*` and `?`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IndexPatterns(Vec<String>);
 
 impl IndexPatterns {
-    /// Patterns as the operator wrote them.
-    pub fn new(patterns: impl IntoIterator<Item = String>) -> Self {
-        Self(patterns.into_iter().collect())
+    /// Reads patterns separated by commas; blanks around each are dropped. A pattern that no name
+    /// could match is refused, because it is a typing error.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let is_wild = |byte: u8| matches!(byte, b'*' | b'?');
+        let is_pattern = |pattern: &&str| {
+            is_made_of(
+                pattern,
+                |byte| begins_a_name(byte) || is_wild(byte),
+                |byte| is_in_a_name(byte) || is_wild(byte),
+            )
+        };
+        let patterns: Vec<&str> = text.split(',').map(str::trim).collect();
+        if !patterns.iter().all(is_pattern) {
+            return Err(Invalid(
+                "must be index names separated by commas, each 1 to 200 of a-z, 0-9, '-', '_', '.' \
+                 and the wildcards '*' and '?', not beginning with '-', '_' or '.'",
+            ));
+        }
+        if patterns.iter().any(|pattern| is_reserved(pattern)) {
+            return Err(Invalid(
+                "must not have a pattern that ends in -jobs or -rejected: no index name ends so",
+            ));
+        }
+        Ok(Self(patterns.into_iter().map(str::to_owned).collect()))
+    }
+
+    /// These, and this name.
+    #[must_use]
+    pub fn and(mut self, name: &IndexName) -> Self {
+        self.0.push(name.0.clone());
+        self
     }
 
     /// Whether one of the patterns takes the name.
@@ -82,10 +111,27 @@ impl IndexPatterns {
             .any(|pattern| glob_matches(pattern.as_bytes(), name.as_str().as_bytes()))
     }
 
-    /// The patterns.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+    /// The patterns as an index template can have them: Elasticsearch knows `*` alone there and
+    /// forbids `?`, so these may take more names than [`Self::allow`] does, never fewer.
+    pub fn template_patterns(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|pattern| pattern.replace('?', "*"))
     }
+}
+
+fn is_made_of(text: &str, begins: impl Fn(u8) -> bool, holds: impl Fn(u8) -> bool) -> bool {
+    text.len() <= LONGEST && text.bytes().next().is_some_and(begins) && text.bytes().all(holds)
+}
+
+fn begins_a_name(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit()
+}
+
+fn is_in_a_name(byte: u8) -> bool {
+    begins_a_name(byte) || matches!(byte, b'-' | b'_' | b'.')
+}
+
+fn is_reserved(text: &str) -> bool {
+    RESERVED.iter().any(|suffix| text.ends_with(suffix))
 }
 
 /// Iterative glob: on a mismatch it goes back to the last `*` only, so it takes at most
@@ -146,9 +192,55 @@ mod tests {
             ("t?", "t", false),
             ("*", "anything", true),
         ] {
-            let patterns = IndexPatterns::new([pattern.to_owned()]);
+            let patterns = IndexPatterns::parse(pattern).unwrap();
             let name = IndexName::parse(name).unwrap();
             assert_eq!(patterns.allow(&name), taken, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn a_pattern_that_no_name_could_match_is_refused() {
+        for text in [
+            "",
+            " ",
+            ",",
+            "a,",
+            "a,,b",
+            "team-a, Team-b",
+            "team a",
+            "-a*",
+            "_a",
+            ".a",
+            "team-[ab]",
+            "a/b",
+            "ä*",
+            "team-jobs",
+            "*-rejected",
+        ] {
+            assert!(IndexPatterns::parse(text).is_err(), "{text:?} was taken");
+        }
+        assert!(IndexPatterns::parse(&"a".repeat(201)).is_err());
+    }
+
+    #[test]
+    fn blanks_around_commas_are_no_part_of_a_pattern() {
+        let own = IndexName::parse("joblogs").unwrap();
+        let patterns = IndexPatterns::parse(" team-a ,\tteam-b?").unwrap();
+        for (name, taken) in [("team-a", true), ("team-b1", true), ("joblogs", false)] {
+            assert_eq!(
+                patterns.allow(&IndexName::parse(name).unwrap()),
+                taken,
+                "{name}"
+            );
+        }
+        assert!(patterns.and(&own).allow(&own));
+        assert!(IndexPatterns::default().and(&own).allow(&own));
+    }
+
+    #[test]
+    fn templates_have_no_question_marks() {
+        let patterns = IndexPatterns::parse("team-?,a?b*").unwrap();
+        let patterns: Vec<String> = patterns.template_patterns().collect();
+        assert_eq!(patterns, ["team-*", "a*b*"]);
     }
 }

@@ -96,6 +96,11 @@ pub(crate) async fn malformed_notices_get_fixed_sentences_that_echo_nothing(
             "given twice: job_id",
         ),
         (
+            "twice, once encoded",
+            "project_id=1&job_id=2&job%5Fid=canary-7f3a",
+            "given twice: job_id",
+        ),
+        (
             "a foreign index",
             "project_id=1&job_id=2&index_name=canary-7f3a",
             "malformed or not allowed: index_name",
@@ -114,6 +119,10 @@ pub(crate) async fn malformed_notices_get_fixed_sentences_that_echo_nothing(
         sentence,
     )
     .await?;
+    // Without an error it would publish.
+    let head = format!("{}?project_id=1&job_id=2&gitlab_token=x", listener.url);
+    let request = listener.http().head(head);
+    is_refused("HEAD", request, StatusCode::METHOD_NOT_ALLOWED, "").await?;
     malformed_posts(&listener).await
 }
 
@@ -138,6 +147,16 @@ async fn malformed_posts(listener: &Listener) -> Result<()> {
             post().json(&json!({"project_id": 1, "job_id": 2, "colour": CANARY})),
             bad,
             "unknown field: colour",
+        ),
+        (
+            "a field twice",
+            post()
+                .header("content-type", "application/json")
+                .body(format!(
+                    r#"{{"project_id":1,"job_id":2,"job_id":"{CANARY}"}}"#
+                )),
+            bad,
+            "given twice: job_id",
         ),
         (
             "another type",

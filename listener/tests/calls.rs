@@ -1,0 +1,149 @@
+//! Calls that must be refused before anything is published: without a broker, a notice that is
+//! taken is answered 503.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use reqwest::Method;
+use serde_json::Value;
+use support::Listener;
+
+async fn post(listener: &Listener, body: &'static str) -> (u16, String) {
+    let answer = listener
+        .http
+        .post(format!("{}/v1/jobs", listener.url))
+        .header("content-type", "application/json")
+        .header("PRIVATE-TOKEN", "glpat-1")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    let status = answer.status().as_u16();
+    let problem: Value = answer.json().await.unwrap();
+    (
+        status,
+        problem["detail"].as_str().unwrap_or_default().to_owned(),
+    )
+}
+
+/// `job%5Fid` is `job_id`: names were compared before they were decoded.
+#[tokio::test]
+async fn a_parameter_given_twice_is_refused_however_it_is_written() {
+    let listener = Listener::start(&[], &[]);
+    for (query, twice) in [
+        ("project_id=1&job_id=2&job%5Fid=3", "job_id"),
+        (
+            "project_id=1&project%5fid=1&job_id=2&job_id=2",
+            "project_id, job_id",
+        ),
+        (
+            "project_id=1&job_id=2&gitlab_token=a&gitlab%5ftoken=b",
+            "gitlab_token",
+        ),
+        (
+            "project_id=1&job_id=2&%69ndex_name=a&index_name",
+            "index_name",
+        ),
+    ] {
+        let (status, body) = listener.get(&format!("/?{query}&gitlab_token=x")).await;
+        assert_eq!(status, 400, "{query}: {body}");
+        assert!(
+            body.starts_with("given twice: ") && body.contains(twice),
+            "{query}: {body}"
+        );
+    }
+}
+
+/// JSON's second value won silently.
+#[tokio::test]
+async fn a_field_given_twice_is_refused_by_name() {
+    let listener = Listener::start(&[], &[]);
+    for (body, twice) in [
+        (
+            r#"{"project_id":1,"project_id":2,"job_id":3}"#,
+            "project_id",
+        ),
+        (r#"{"project_id":1,"job_id":3,"job\u005fid":3}"#, "job_id"),
+        (
+            r#"{"job_id":1,"project_id":1,"job_id":3,"project_id":4}"#,
+            "job_id, project_id",
+        ),
+        (
+            r#"{"project_id":1,"job_id":3,"colour":1,"colour":3}"#,
+            "colour",
+        ),
+        (
+            r#"{"project_id":1,"job_id":3,"Canary 7":1,"Canary 7":3}"#,
+            "an unknown field",
+        ),
+    ] {
+        let answer = post(&listener, body).await;
+        assert_eq!(answer, (400, format!("given twice: {twice}")), "{body}");
+    }
+    let (status, _) = post(&listener, r#"{"project_id":1,"job_id":3}"#).await;
+    assert_eq!(status, 503, "a notice without a fault");
+}
+
+/// `curl -I` published a notice.
+#[tokio::test]
+async fn head_publishes_nothing() {
+    let listener = Listener::start(&[], &[]);
+    let url = format!("{}/?project_id=1&job_id=2&gitlab_token=x", listener.url);
+    let answer = listener.http.head(url).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 405);
+    for path in ["/health/live", "/docs", "/openapi.json"] {
+        let answer = listener
+            .http
+            .request(Method::HEAD, format!("{}{path}", listener.url));
+        assert_eq!(
+            answer.send().await.unwrap().status().as_u16(),
+            200,
+            "{path}"
+        );
+    }
+}
+
+/// A shell writes the header empty where the variable is unset.
+#[tokio::test]
+async fn an_empty_header_does_not_hide_the_parameter() {
+    let listener = Listener::start(&[], &[]);
+    let url = format!("{}/?project_id=1&job_id=2&gitlab_token=x", listener.url);
+    let request = listener.http.get(url).header("PRIVATE-TOKEN", "");
+    assert_eq!(request.send().await.unwrap().status().as_u16(), 503);
+    let url = format!("{}/?project_id=1&job_id=2&gitlab_token=", listener.url);
+    let request = listener.http.get(url).header("PRIVATE-TOKEN", "");
+    assert_eq!(request.send().await.unwrap().status().as_u16(), 400);
+}
+
+/// The tab said «Swagger UI», the calls stood under «default», and backticks in summaries.
+#[tokio::test]
+async fn the_page_describes_every_call_and_loads_nothing_from_elsewhere() {
+    let listener = Listener::start(&[], &[]);
+    let (status, page) = listener.get("/docs").await;
+    assert_eq!(status, 200);
+    assert!(page.starts_with("<!DOCTYPE html>"));
+    assert!(page.contains("<title>Joblogs listener</title>"));
+    for loading in ["<script src", "rel=\"stylesheet\"", "@import"] {
+        assert!(!page.contains(loading), "{loading}");
+    }
+    assert_eq!(listener.get("/docs/").await.0, 200);
+    let (_, document) = listener.get("/openapi.json").await;
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let calls = paths.iter().flat_map(|(path, calls)| {
+        calls
+            .as_object()
+            .unwrap()
+            .values()
+            .map(move |it| (path, it))
+    });
+    for (path, call) in calls {
+        let summary = call["summary"].as_str().unwrap_or_default();
+        assert!(
+            !summary.is_empty() && !summary.contains('`'),
+            "{path}: {summary}"
+        );
+        assert!(call["tags"][0].is_string(), "{path}");
+    }
+}
