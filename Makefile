@@ -4,7 +4,6 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-compose := docker/compose.sh
 # The servers that tests run against, as docker/images.sh chose them.
 with_images := set -a; source docker/.cache/images.env; set +a;
 
@@ -16,17 +15,17 @@ help: ## List all of this
 up: ## Start everything (installs an engine if there is none) and say where it is
 	@docker/up.sh
 
-demo: ## up, then sample jobs of a simulated GitLab go all the way, with a table and three searches
+demo: ## In an installation of its own, sample jobs of a simulated GitLab go all the way: a table, three searches
 	@docker/up.sh demo
 
-down: ## Stop everything; data and passwords are kept
+down: ## Stop everything, the demo too; data and passwords are kept
 	@docker/down.sh
 
-logs: ## Follow the logs of all services
-	@$(compose) logs --follow --tail 100
+logs: ## Follow the logs of all services (DEMO=1: of the demo's)
+	@docker/show.sh logs
 
 passwords: ## Show the passwords
-	@$(compose) run --rm --no-deps -T passwords passwords show
+	@docker/show.sh passwords
 
 images: ## Get the images of RabbitMQ, Elasticsearch and Kibana, or build stand-ins (REFRESH=1: ask the registries again)
 	@docker/bootstrap.sh
@@ -64,5 +63,5 @@ fmt: ## Format the sources
 bench: ## Measure
 	cargo bench --locked --workspace
 
-clean: ## down, and remove data, passwords and what was built
+clean: ## down, and remove data, passwords and our own images
 	@docker/down.sh --volumes

@@ -4,15 +4,7 @@
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
-engine_answers() { timeout 10 docker info; }
-
-explain_silent_engine() {
-  local answer
-  answer=$(timeout 10 docker info 2>&1 || true)
-  if [[ $answer == *"permission denied"* ]]; then
-    die "you may not use the Docker engine: run 'sudo usermod -aG docker $(id -un)' and log in again, or be root"
-  fi
-}
+oldest_compose=2.24.4 # the first that takes !override
 
 # A pid file that outlived its process keeps the engine from starting once the number is taken again.
 drop_stale_pid_files() {
@@ -55,7 +47,7 @@ start_engine() {
 
 ensure_engine() {
   if command -v docker >/dev/null; then
-    engine_answers >/dev/null 2>&1 && return
+    engine_answers && return
     explain_silent_engine
   fi
   local missing=()
@@ -113,6 +105,11 @@ ensure_plugins() {
     fi
   fi
   docker compose version >/dev/null 2>&1 || die "docker compose does not run; 'docker compose version' says why"
+  local version
+  version=$(docker compose version --short)
+  version=${version#v}
+  [[ $(printf '%s\n' "$version" "$oldest_compose" | sort -V | head -n 1) == "$oldest_compose" ]] ||
+    die "docker compose is $version and $oldest_compose is needed: see https://docs.docker.com/compose/install/"
 }
 
 ensure_engine

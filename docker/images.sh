@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Decides which images are used, and sees that they are there: the official ones where a registry gives
-# them, else stand-ins made of packages. The result is docker/.cache/images.env, for compose and tests.
+# them, else stand-ins made of packages. The result is docker/.cache/images.env, for compose and tests, and
+# with the argument `programs` also programs.env: how our own image is made.
 # What was pulled or built stays in use: a second run asks no registry. REFRESH=1 asks again.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
@@ -108,7 +109,7 @@ compose_image() {
 # choose SERVICE: sets image.
 choose() {
   local official
-  image=$(compose_image "$1")
+  image=$(compose_image "$1") || die "compose.yaml, .env or a variable is not as it should be: above is what docker compose says"
   official=$(unset "${1^^}_IMAGE" && compose_image "$1" --env-file /dev/null)
   if has_image "$image" || pull "$image"; then return; fi
   [[ $image == "$official" || $image == joblogs-offline/* ]] ||
@@ -137,13 +138,23 @@ choose_programs() {
   printf 'JOBLOGS_PROGRAMS=%s\nJOBLOGS_BASE_IMAGE=%s\n' "$programs" "$debian"
 }
 
-if [[ ${REFRESH-} ]]; then rm -f "$silent"; fi
-{
+choose_servers() {
+  local service
   for service in rabbitmq elasticsearch kibana; do
     choose $service
     echo "${service^^}_IMAGE=$image"
   done
-  # The tests bring their own programs and have no use for ours in an image.
-  if [[ ${1-} == programs && -z $(setting JOBLOGS_IMAGE) ]]; then choose_programs; fi
-} >"$cache_dir/images.env.new"
-mv "$cache_dir/images.env.new" "$cache_dir/images.env"
+}
+
+# keep FILE COMMAND: what it prints, at once or not at all; two runs at a time don't disturb each other.
+keep() {
+  new=$cache_dir/$1.$$
+  trap 'rm -f "$new"' EXIT
+  "$2" >"$new"
+  mv "$new" "$cache_dir/$1"
+}
+
+if [[ ${REFRESH-} ]]; then rm -f "$silent"; fi
+keep images.env choose_servers
+# The tests bring their own programs and have no use for ours in an image.
+if [[ ${1-} == programs ]]; then keep programs.env choose_programs; fi

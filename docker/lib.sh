@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts here share: how they speak, and how they install packages.
+# What the scripts here share: how they speak, how they install packages, and what they run by compose.
 
 root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache_dir=$root_dir/docker/.cache
@@ -22,7 +22,7 @@ wait_for() {
 # setting NAME: the operator's, from the environment or from .env, as compose reads it.
 setting() {
   local value=${!1-}
-  [[ -n $value ]] || value=$(sed -n "s/^$1=//p" "$root_dir/.env" 2>/dev/null | tail -n 1)
+  [[ -n $value ]] || value=$(sed -n "s/^$1=\([\"']\{0,1\}\)\(.*\)\1\$/\2/p" "$root_dir/.env" 2>/dev/null | tail -n 1)
   printf '%s' "$value"
 }
 
@@ -77,10 +77,34 @@ debian_mirror() {
   printf '%s\n' "${mirror%/}"
 }
 
-# docker compose with the images that were chosen; the operator's .env counts as it does without us.
+engine_answers() { timeout 10 docker info >/dev/null 2>&1; }
+
+# Of an engine that runs but not for this user; it would look as if there were none.
+explain_silent_engine() {
+  local answer
+  answer=$(timeout 10 docker info 2>&1 || true)
+  if [[ $answer == *"permission denied"* ]]; then
+    die "you may not use the Docker engine: run 'sudo usermod -aG docker $(id -un)' and log in again, or be root"
+  fi
+}
+
+# project_of up|demo: the demo is an installation of its own beside the real one.
+project_of() {
+  local project
+  project=$(setting COMPOSE_PROJECT_NAME)
+  if [[ $1 == demo ]]; then echo "${project:-joblogs}-demo"; else echo "${project:-joblogs}"; fi
+}
+
+# containers_of up|demo OPTION...: their ids, of those that run unless an option says otherwise.
+containers_of() { docker ps -q --filter "label=com.docker.compose.project=$(project_of "$1")" "${@:2}"; }
+
+# compose up|demo ARGUMENT...: docker compose with the images that were chosen; the operator's .env counts, and
+# for the real one a compose.override.yaml, as they do without us.
 compose() {
-  local files=()
-  [[ ! -e $root_dir/.env ]] || files+=(--env-file "$root_dir/.env")
-  [[ ! -e $cache_dir/images.env ]] || files+=(--env-file "$cache_dir/images.env")
-  docker compose --project-directory "$root_dir" "${files[@]}" "$@"
+  local file options=(--project-directory "$root_dir" -p "$(project_of "$1")")
+  for file in "$root_dir/.env" "$cache_dir"/{images,programs}.env; do
+    [[ ! -e $file ]] || options+=(--env-file "$file")
+  done
+  if [[ $1 == demo ]]; then options+=(-f compose.yaml -f compose.demo.yaml --profile demo); fi
+  docker compose "${options[@]}" "${@:2}"
 }

@@ -2,6 +2,8 @@
 # Makes every password once, keeps all of them in /passwords/all, and gives each service its own in its
 # own volume, so that no service can read another's. What the operator gives wins, and is kept:
 # a variable (ELASTIC_PASSWORD), or a file named like it in docker/secrets (elastic_password).
+# Two are more than their last value: a new seal key goes above the old ones, and a new elastic_password
+# is refused until Elasticsearch has it.
 #
 #   passwords        makes and hands out
 #   passwords show   prints them
@@ -11,6 +13,7 @@ umask 077
 given=/given
 all=/passwords/all
 changed=
+declare -A values
 names=(elastic_password kibana_password kibana_key rabbitmq_admin_password initmq_password listener_password
   consumer_password seal_key)
 
@@ -42,26 +45,50 @@ check() {
     die "$name must have 8 or more characters, and neither blanks, quotes nor backslashes"
   elif [[ $name == kibana_key ]] && ((${#value} < 32)); then
     die "kibana_key must have 32 or more characters"
+  elif [[ $name == kibana_* && $value == *"\${"* ]]; then
+    die "$name must not contain \${, which Kibana takes for a variable"
   fi
 }
 
+# A password of Elasticsearch's user lives in its volume; one from here reaches it only when that is new.
+refuse_unknown_to_elasticsearch() {
+  [[ ${ELASTIC_PASSWORD_IN_USE-} == yes ]] ||
+    die "elastic_password is not the one kept since the first start, and Elasticsearch would not learn it from here:" \
+      "take it back; or, while Elasticsearch runs, set it there (docker compose exec elasticsearch" \
+      "bin/elasticsearch-reset-password -u elastic -i) and then say so once (ELASTIC_PASSWORD_IN_USE=yes make up);" \
+      "or begin anew without the data (make clean)"
+}
+
+# with_old_keys NEW OLD: tokens that wait in RabbitMQ still open, for the first line seals and all open. Three
+# old ones are enough: a sealed token lives for days.
+with_old_keys() {
+  echo "$1"
+  grep -vxF "$1" <<<"$2" | head -n 3 || true # grep: there may be none
+}
+
+# decide NAME: sets values[NAME], and changed if it is another than before.
 decide() {
-  local name=$1 variable=${1^^} value
+  local name=$1 variable=${1^^} value old=
+  if [[ -s $all/$name ]]; then old=$(<"$all/$name"); fi
   if [[ -n ${!variable-} ]]; then
     value=${!variable}
   elif [[ -e $given/$name ]]; then
     readable "$name"
     value=$(<"$given/$name")
-  elif [[ -s $all/$name ]]; then
-    return
+  elif [[ $old ]]; then
+    value=$old
   elif [[ $name == seal_key ]]; then
     value=$(random_bytes 32)
   else
     value=$(random_password)
   fi
   check "$name" "$value"
-  if [[ -s $all/$name && $value != "$(<"$all/$name")" ]]; then changed=yes; fi
-  printf '%s\n' "$value" | write "$all/$name" 400
+  if [[ $old && $name == seal_key ]]; then value=$(with_old_keys "$value" "$old"); fi
+  if [[ $old && $value != "$old" ]]; then
+    if [[ $name == elastic_password ]]; then refuse_unknown_to_elasticsearch; fi
+    changed=yes
+  fi
+  values[$name]=$value
 }
 
 # hand NAME TO FILE
@@ -102,22 +129,29 @@ definitions() {
 case ${1-} in
   show)
     [[ -s $all/seal_key ]] || die "there are no passwords yet: 'make up' makes them"
-    for name in "${names[@]}"; do printf '%-24s %s\n' "$name" "$(<"$all/$name")"; done
+    # Of several seal keys each has its line.
+    for name in "${names[@]}"; do sed "s/^/$(printf '%-24s ' "$name")/" "$all/$name"; done
     exit
     ;;
   "") ;;
   *) die "usage: passwords [show]" ;;
 esac
 
+# All are decided before any is written: a refusal leaves everything as it was.
 for name in "${names[@]}"; do decide "$name"; done
+for name in "${names[@]}"; do write "$all/$name" 400 <<<"${values[$name]}"; done
 
 definitions | write /passwords/rabbitmq/definitions.json 444
 # A write-ahead log of 64 MB suffices here; RabbitMQ's 512 MB would want 2 GB of memory.
 printf '%s\n' 'load_definitions = /secrets/definitions.json' 'raft.wal_max_size_bytes = 64000000' |
   write /passwords/rabbitmq/rabbitmq.conf 444
 hand elastic_password elasticsearch elastic-password
-hand kibana_password kibana kibana-password
-hand kibana_key kibana kibana-key
+# Over Kibana's own kibana.yml: what its image takes by variables ends on its command line, for all to read.
+write /passwords/kibana/kibana.yml 400 <<END
+elasticsearch.password: '${values[kibana_password]}'
+xpack.encryptedSavedObjects.encryptionKey: '${values[kibana_key]}'
+END
+rm -f /passwords/kibana/kibana-password /passwords/kibana/kibana-key # of earlier versions
 hand initmq_password initmq rabbitmq-password
 hand listener_password listener rabbitmq-password
 hand seal_key listener seal-key
@@ -130,7 +164,8 @@ if [[ -e $given/gitlab_token ]]; then
   readable gitlab_token
   cmp -s "$given/gitlab_token" /passwords/consumer/gitlab-token || changed=yes
   write /passwords/consumer/gitlab-token 400 <"$given/gitlab_token"
-else
+elif [[ -e /passwords/consumer/gitlab-token ]]; then
+  changed=yes
   rm -f /passwords/consumer/gitlab-token
 fi
 echo "passwords are in place${changed:+, and changed: restart what uses them (docker compose up -d --force-recreate)}"

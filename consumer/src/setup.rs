@@ -98,7 +98,7 @@ async fn wait_until_there(elasticsearch: &Elasticsearch, end: Instant) -> Result
     let there = insist(end, async || elasticsearch.is_there().await).await;
     there.map_err(|error| match error {
         ElasticsearchError::Refused { .. } => anyhow!(
-            "{error}; ELASTIC_PASSWORD counts only when a volume is new: give the password that the volume was made with, set a new one (bin/elasticsearch-reset-password -u elastic), or remove the volume"
+            "{error}; give the password that Elasticsearch has. In the appliance ELASTIC_PASSWORD counts only when the volume is new: after a reset (bin/elasticsearch-reset-password -u elastic) say so once by ELASTIC_PASSWORD_IN_USE=yes make up"
         ),
         error => anyhow!(error),
     })
