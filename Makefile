@@ -60,8 +60,8 @@ deny: ## Check licences, sources and known vulnerabilities of the dependencies (
 fmt: ## Format the sources
 	cargo fmt --all
 
-bench: ## Measure
-	cargo bench --locked --workspace
+bench: ## Measure the trace engine beside what only strips escapes
+	cargo bench --locked -p trace
 
 clean: ## down, and remove data, passwords and our own images
 	@docker/down.sh --volumes

@@ -25,10 +25,10 @@ use tokio::{
 };
 
 use crate::{
+    context::{Context, Forge},
     delivery::Effects,
     elasticsearch::Elasticsearch,
     flags::{Admin, Config},
-    ingest::{Context, Forge},
     sink::Budget,
 };
 

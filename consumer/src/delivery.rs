@@ -24,7 +24,8 @@ use tracing::Instrument;
 
 use crate::{
     attempt::{Attempt, cut},
-    ingest::{Context, Outcome, Step, binding, ingest},
+    context::{Context, Step},
+    ingest::{Outcome, binding, ingest},
     manifest::hex,
 };
 

@@ -1,30 +1,26 @@
 //! What the consumer does with one message: a straight line of named steps, each of which goes on or
 //! ends with an [`Outcome`]. Nothing here publishes or acknowledges.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, tz::TimeZone};
 use metrics::{counter, histogram};
-use notice::{Instances, Message, SealKeys, Token, TokenBinding};
+use notice::{Message, Token, TokenBinding};
 use reqwest::Response;
 use secrecy::SecretString;
 use serde_json::Value;
-use tokio::sync::Semaphore;
-use trace::{Line, Options, Parser, Summary};
+use trace::{Options, Parser, Summary};
 
 use crate::{
     attempt::Attempt,
-    bulk::BulkBuilder,
+    context::{Context, Forge, Step},
     document::{Action, Indices, LineWriter, PAGE_BYTES, facts, job_key},
-    elasticsearch::{Elasticsearch, ElasticsearchError},
-    flags::Naming,
-    gitlab::{Gitlab, GitlabError},
+    elasticsearch::ElasticsearchError,
+    filling::Filling,
+    gitlab::GitlabError,
     job::Job,
     manifest::{Errors, Manifest, State, state_of},
-    sink::{Budget, Sink, Tally},
+    sink::{Sink, Tally},
 };
 
 /// Between a job's end and the first look at its trace: GitLab's read replicas lag behind.
@@ -80,53 +76,6 @@ pub(crate) enum Outcome {
         /// Why.
         reason: String,
     },
-}
-
-/// What every message needs.
-pub(crate) struct Context {
-    /// The GitLabs that messages may be about.
-    pub(crate) instances: Instances,
-    /// Their APIs.
-    pub(crate) forges: Vec<Forge>,
-    /// Where lines go.
-    pub(crate) elasticsearch: Elasticsearch,
-    /// What all jobs together may have on their way there.
-    pub(crate) budget: Budget,
-    /// How many traces may be read at the same time. Waiting for a job's end needs none of it.
-    pub(crate) reading: Semaphore,
-    /// How indices are named.
-    pub(crate) naming: Naming,
-    /// Keys that open callers' tokens.
-    pub(crate) seal_keys: SealKeys,
-}
-
-/// One GitLab as the consumer uses it.
-pub(crate) struct Forge {
-    /// Its API.
-    pub(crate) gitlab: Gitlab,
-    /// The operator's token.
-    pub(crate) token: Option<SecretString>,
-}
-
-/// The step that a message is at, for whoever finds out that it panicked.
-#[derive(Clone)]
-pub(crate) struct Step(Arc<Mutex<&'static str>>);
-
-impl Default for Step {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new("begin")))
-    }
-}
-
-impl Step {
-    /// Its name.
-    pub(crate) fn name(&self) -> &'static str {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, name: &'static str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = name;
-    }
 }
 
 /// Takes a message all the way. `Err` and `Ok` are both outcomes; `Err` is an early one.
@@ -512,47 +461,5 @@ fn wait(error: &dyn std::error::Error) -> Outcome {
         after: None,
         reason: error.to_string(),
         look: None,
-    }
-}
-
-/// Bodies that are being filled with the lines of one trace.
-struct Filling {
-    writer: LineWriter,
-    builder: BulkBuilder,
-    full: Vec<crate::bulk::BulkBody>,
-    document: Vec<u8>,
-    lines: u64,
-    errors: Errors,
-}
-
-impl Filling {
-    fn new(writer: LineWriter) -> Self {
-        Self {
-            writer,
-            builder: BulkBuilder::default(),
-            full: Vec::new(),
-            document: Vec::new(),
-            lines: 0,
-            errors: Errors::default(),
-        }
-    }
-
-    fn add(&mut self, line: &Line<'_>) {
-        self.lines += 1;
-        self.errors.see(line);
-        self.document.clear();
-        self.writer.write_action(line, &mut self.document);
-        self.builder.add(&self.document);
-        if self.builder.is_full() {
-            self.full.push(self.builder.take());
-        }
-    }
-
-    fn finish(&mut self) -> Vec<crate::bulk::BulkBody> {
-        let mut bodies = std::mem::take(&mut self.full);
-        if !self.builder.is_empty() {
-            bodies.push(self.builder.take());
-        }
-        bodies
     }
 }

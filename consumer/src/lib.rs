@@ -6,9 +6,11 @@
 mod attempt;
 mod bulk;
 mod consume;
+mod context;
 mod delivery;
 mod document;
 mod elasticsearch;
+mod filling;
 mod flags;
 mod gitlab;
 mod ingest;

@@ -1,0 +1,57 @@
+//! From lines to bulk bodies.
+
+use trace::Line;
+
+use crate::{
+    bulk::{BulkBody, BulkBuilder},
+    document::LineWriter,
+    manifest::Errors,
+};
+
+/// Bodies that are being filled with the lines of one trace.
+pub(crate) struct Filling {
+    /// What makes the documents; its links go on counting in a clone of it.
+    pub(crate) writer: LineWriter,
+    builder: BulkBuilder,
+    /// Bodies that are full, in order.
+    pub(crate) full: Vec<BulkBody>,
+    document: Vec<u8>,
+    /// Lines so far.
+    pub(crate) lines: u64,
+    /// The first error lines.
+    pub(crate) errors: Errors,
+}
+
+impl Filling {
+    pub(crate) fn new(writer: LineWriter) -> Self {
+        Self {
+            writer,
+            builder: BulkBuilder::default(),
+            full: Vec::new(),
+            document: Vec::new(),
+            lines: 0,
+            errors: Errors::default(),
+        }
+    }
+
+    /// Adds a line's document.
+    pub(crate) fn add(&mut self, line: &Line<'_>) {
+        self.lines += 1;
+        self.errors.see(line);
+        self.document.clear();
+        self.writer.write_action(line, &mut self.document);
+        self.builder.add(&self.document);
+        if self.builder.is_full() {
+            self.full.push(self.builder.take());
+        }
+    }
+
+    /// All bodies that are left, the last one maybe not full.
+    pub(crate) fn finish(&mut self) -> Vec<BulkBody> {
+        let mut bodies = std::mem::take(&mut self.full);
+        if !self.builder.is_empty() {
+            bodies.push(self.builder.take());
+        }
+        bodies
+    }
+}
