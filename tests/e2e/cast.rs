@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use reqwest::StatusCode;
 
+use crate::consumer::Consumer;
 use crate::listener::Listener;
 use crate::program::Program;
 use crate::world::World;
@@ -65,17 +66,23 @@ impl World {
     }
 
     /// A consumer that consumes.
-    pub(crate) async fn consumer(&self) -> Result<Arc<Program>> {
-        self.consumer_of(&self.gitlab.url()).await
+    pub(crate) async fn consumer(&self) -> Result<Consumer> {
+        self.consumer_with(&self.gitlab.url(), &[]).await
     }
 
-    /// A consumer that consumes what is about this GitLab.
-    pub(crate) async fn consumer_of(&self, gitlab: &str) -> Result<Arc<Program>> {
+    /// A consumer that consumes what is about this GitLab, some of its variables in place of the usual ones.
+    pub(crate) async fn consumer_with(
+        &self,
+        gitlab: &str,
+        others: &[(&'static str, String)],
+    ) -> Result<Consumer> {
         let flags = ["--gitlab", gitlab, "--admin", "127.0.0.1:0", "--debug"];
-        let program = self.start("consumer", &flags, &self.consumer_variables()?)?;
+        // Of two values of a variable the later one counts.
+        let variables = [&self.consumer_variables()?, others].concat();
+        let program = self.start("consumer", &flags, &variables)?;
         let address = self.address(&program, "serving health and metrics").await?;
         self.is_ready(&program, &address).await?;
-        Ok(program)
+        Ok(Consumer::new(program, &address))
     }
 
     /// `initmq` and `listener` have the same variables for the broker.
@@ -118,7 +125,7 @@ impl World {
     }
 
     /// The path of a file that holds this.
-    fn secret(&self, name: &str, value: &str) -> Result<String> {
+    pub(crate) fn secret(&self, name: &str, value: &str) -> Result<String> {
         let path = self.folder().join(name);
         fs::write(&path, format!("{value}\n"))?;
         Ok(path

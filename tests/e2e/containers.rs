@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use futures_util::TryStreamExt as _;
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::errors::Error;
+use testcontainers::bollard::exec::{CreateExecOptions, StartExecResults};
 use testcontainers::bollard::models::PortBinding;
 use testcontainers::bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
 use testcontainers::core::{ContainerPort, IntoContainerPort as _};
@@ -19,6 +21,8 @@ const OWNERS_HOST: &str = "joblogs.e2e.host";
 /// The engine's answers, and starting a container; a pull of the official images goes into the latter.
 const ANSWER: Duration = Duration::from_secs(10);
 const START: Duration = Duration::from_mins(10);
+/// A program inside a container: some of them start a Java or an Erlang of their own first.
+const COMMAND: Duration = Duration::from_mins(1);
 
 /// The engine that testcontainers will use.
 pub(crate) async fn engine() -> Result<Docker> {
@@ -36,11 +40,17 @@ pub(crate) fn image(name: &str) -> GenericImage {
     }
 }
 
-/// Starts a container as ours. Says which ports of this host, free ones of the loopback interface, lead to its ports.
+/// A container that was started: its id, and the ports of this host that lead to its ports.
+pub(crate) struct Started<const PORTS: usize> {
+    pub(crate) id: String,
+    pub(crate) ports: [u16; PORTS],
+}
+
+/// Starts a container as ours, its ports on free ones of the loopback interface.
 pub(crate) async fn start<const PORTS: usize>(
     request: ContainerRequest<GenericImage>,
     ports: [u16; PORTS],
-) -> Result<[u16; PORTS]> {
+) -> Result<Started<PORTS>> {
     let request = request
         .with_label(OWNER, std::process::id().to_string())
         .with_label(OWNERS_HOST, host_name())
@@ -60,9 +70,45 @@ pub(crate) async fn start<const PORTS: usize>(
         let inside: ContainerPort = port.tcp();
         *port = container.get_host_port_ipv4(inside).await?;
     }
+    let id = container.id().to_owned();
     // Its own `Drop` needs a runtime, which is gone when tests are; `remove_own` does it, whatever happened.
     std::mem::forget(container);
-    Ok(published)
+    Ok(Started {
+        id,
+        ports: published,
+    })
+}
+
+/// Runs a program inside a container, as the user that the container runs as; it must end with 0.
+pub(crate) async fn run_in(id: &str, command: &[&str]) -> Result<()> {
+    let docker = engine().await?;
+    let program = command.first().copied().unwrap_or_default();
+    let run = async {
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command.to_vec()),
+            ..CreateExecOptions::default()
+        };
+        let exec = docker.create_exec(id, options).await?.id;
+        let mut said = String::new();
+        if let StartExecResults::Attached { mut output, .. } =
+            docker.start_exec(&exec, None).await?
+        {
+            while let Some(piece) = output.try_next().await? {
+                said.push_str(&piece.to_string());
+            }
+        }
+        let status = docker.inspect_exec(&exec).await?.exit_code;
+        ensure!(status == Some(0), "it ended with {status:?}: {said}");
+        Ok(())
+    };
+    let outcome = tokio::time::timeout(COMMAND, run).await;
+    let outcome = outcome.with_context(|| format!("it did not end within {COMMAND:?}"));
+    // Not its arguments, which may be passwords.
+    outcome
+        .flatten()
+        .with_context(|| format!("{program} in a container"))
 }
 
 /// Removes the containers of runs that are over. Two at once don't disturb each other: one process's is enough.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::gitlab::{Job, Token};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -27,10 +27,7 @@ impl Listener {
 
     /// The preferred call: it must be accepted.
     pub(crate) async fn post(&self, job: &Job, token: &Token) -> Result<()> {
-        let request = self
-            .post_of(&fields(job))
-            .header("PRIVATE-TOKEN", token.value());
-        let answer = request.send().await?;
+        let answer = self.notice_of(job, token).send().await?;
         let status = answer.status();
         let text = answer.text().await?;
         ensure!(
@@ -52,6 +49,34 @@ impl Listener {
         Ok(())
     }
 
+    /// A notice that nobody can confirm: 503 in time, and it says when to come again.
+    pub(crate) async fn refuses(&self, notice: RequestBuilder) -> Result<()> {
+        let answer = notice.send().await;
+        let answer = answer.with_context(|| format!("no answer within {ANSWER:?}"))?;
+        let status = answer.status();
+        ensure!(
+            status == StatusCode::SERVICE_UNAVAILABLE,
+            "{status} where nobody can confirm"
+        );
+        let retry_after = answer.headers().get("retry-after");
+        let retry_after = retry_after.context("no Retry-After")?;
+        let seconds: u64 = retry_after.to_str()?.parse()?;
+        ensure!((1..=60).contains(&seconds), "Retry-After: {seconds}");
+        Ok(())
+    }
+
+    /// What is missing, as `/health/ready` names it; `None` when it is ready.
+    pub(crate) async fn faults(&self) -> Result<Option<String>> {
+        let url = format!("{}health/ready", self.url);
+        faults(self.http.get(url)).await
+    }
+
+    /// The preferred call about a job.
+    pub(crate) fn notice_of(&self, job: &Job, token: &Token) -> RequestBuilder {
+        self.post_of(&fields(job))
+            .header("PRIVATE-TOKEN", token.value())
+    }
+
     /// `POST /v1/jobs` with this body.
     pub(crate) fn post_of(&self, body: &Value) -> RequestBuilder {
         self.http.post(format!("{}v1/jobs", self.url)).json(body)
@@ -69,6 +94,14 @@ impl Listener {
     pub(crate) fn http(&self) -> &Client {
         &self.http
     }
+}
+
+/// What a program that is asked for its readiness names as missing; `None` when it is ready.
+pub(crate) async fn faults(ready: RequestBuilder) -> Result<Option<String>> {
+    let answer = ready.send().await?;
+    let is_ready = answer.status() == StatusCode::OK;
+    let text = answer.text().await?;
+    Ok((!is_ready).then_some(text))
 }
 
 /// What a job knows of itself: `CI_PROJECT_ID` and so on.

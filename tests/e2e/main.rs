@@ -3,6 +3,7 @@
 //! `make e2e` builds and fetches what is needed; `cargo test -p e2e --test e2e -- NAME` runs some of it.
 
 mod cast;
+mod consumer;
 mod containers;
 mod interrupt;
 mod line;
@@ -25,7 +26,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use crate::servers::Servers;
-use crate::tests::Test;
+use crate::tests::{Broker, Test};
 use crate::world::World;
 
 /// How many tests run at once, unless `--test-threads` says otherwise: the servers are shared.
@@ -67,19 +68,23 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-fn trial(run: &Arc<Run>, (name, test): &'static (&str, Test)) -> Trial {
+fn trial(run: &Arc<Run>, test: &'static Test) -> Trial {
     let run = run.clone();
-    Trial::test(*name, move || {
-        let outcome = run.runtime.block_on(play(&run, name, *test));
+    Trial::test(test.name, move || {
+        let outcome = run.runtime.block_on(play(&run, test));
         outcome.map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
 
-async fn play(run: &Run, name: &str, test: Test) -> Result<()> {
-    let servers = run.servers.get().context("tests run on servers")?.clone();
-    let world = World::new(servers, name.replace(['_', ':'], "-")).await?;
+async fn play(run: &Run, test: &Test) -> Result<()> {
+    let servers = run.servers.get().context("tests run on servers")?;
+    let servers = match test.broker {
+        Broker::Shared => servers.clone(),
+        Broker::Own => Arc::new(servers.with_own_broker().await?),
+    };
+    let world = World::new(servers, test.name.replace(['_', ':'], "-")).await?;
     let whole = async {
-        test(&world).await?;
+        (test.play)(&world).await?;
         world.end().await
     };
     let outcome = timeout(LONGEST, whole).await;

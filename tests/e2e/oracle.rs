@@ -94,7 +94,12 @@ impl World {
     }
 
     /// Waits for the manifest of a job in this state; there is never more than one.
-    async fn manifest(&self, job: &Job, state: &str, deadline: Duration) -> Result<Value> {
+    pub(crate) async fn manifest(
+        &self,
+        job: &Job,
+        state: &str,
+        deadline: Duration,
+    ) -> Result<Value> {
         let what = format!("the manifest of job {} is {state}", job.id());
         self.until_searchable(what, deadline, async || {
             let manifest = self.manifest_now(job).await?.context("there is none")?;
@@ -126,18 +131,34 @@ impl World {
 
     /// Reads every line of the job, and says how many there are.
     pub(crate) async fn compare(&self, job: &Job) -> Result<u64> {
+        self.compare_those(job, "lines", |_| true).await
+    }
+
+    /// The same in the indices of this kind for the lines of these numbers, which must be all that are there.
+    pub(crate) async fn compare_those(
+        &self,
+        job: &Job,
+        kind: &str,
+        is_there: impl Fn(u64) -> bool,
+    ) -> Result<u64> {
         self.refresh().await?;
         let facts = self.facts(job)?;
-        let index = self.index(job)?;
+        let index = match kind {
+            "lines" => self.index(job)?,
+            kind => format!("{}-{kind}", self.index(job)?),
+        };
         let mut page = Page::of(job);
         let query = json!({"term": {"job_id": job.id().to_string()}});
-        let order = json!([{"line": "asc"}, {"offset": "asc"}]);
-        let mut documents = self
-            .elasticsearch()
-            .read(&self.indices("lines"), query, order);
+        let order = json!([{"line": "asc"}, {"offset": {"order": "asc", "unmapped_type": "long"}}]);
+        let indices = self.indices(kind);
+        let mut documents = self.elasticsearch().read(&indices, query.clone(), order);
         let mut differences = Vec::new();
         let mut lines = 0;
         for expected in expected_lines(job)? {
+            let line_url = page.url_of(&expected)?;
+            if !is_there(expected.number) {
+                continue;
+            }
             lines += 1;
             let Some(document) = documents.next().await? else {
                 bail!(
@@ -152,7 +173,7 @@ impl World {
                 &document.id,
                 &format!("{}-{:08}", self.key(job), expected.number),
             );
-            found.compare(&expected, &page.url_of(&expected)?);
+            found.compare(&expected, &line_url);
             found.has(&facts);
             if !found.differences.is_empty() {
                 differences.push(format!(
@@ -171,7 +192,7 @@ impl World {
         if let Some(more) = documents.next().await? {
             bail!("after {lines} lines there is one that was not issued: {more:?}");
         }
-        let count = self.count(job).await?;
+        let count = self.elasticsearch().count(&indices, &query).await?;
         ensure!(count == lines, "{count} documents, not {lines}");
         Ok(lines)
     }

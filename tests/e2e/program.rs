@@ -71,14 +71,19 @@ impl Program {
 
     /// The fields of its first log line with this message.
     pub(crate) fn logged(&self, message: &str) -> Result<Value> {
+        let line = self.all_logged(message).into_iter().next();
+        line.with_context(|| format!("{} has not logged {message:?}", self.name))
+    }
+
+    /// The fields of all its log lines with this message.
+    pub(crate) fn all_logged(&self, message: &str) -> Vec<Value> {
         let output = self.output();
         let lines = output
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
         lines
-            .into_iter()
-            .find(|line: &Value| line["message"] == message)
-            .with_context(|| format!("{} has not logged {message:?}", self.name))
+            .filter(|line: &Value| line["message"] == message)
+            .collect()
     }
 
     /// `kill -9`, and waits for the end.

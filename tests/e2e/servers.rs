@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testcontainers::{ContainerRequest, GenericImage, ImageExt as _};
 
-use crate::containers;
+use crate::containers::{self, Started};
 
 const RABBITMQ: (&str, &str) = ("RABBITMQ_IMAGE", "rabbitmq:4.3-management");
 const ELASTICSEARCH: (&str, &str) = (
@@ -25,6 +25,8 @@ const MANAGEMENT: u16 = 15672;
 const HTTP: u16 = 9200;
 /// From the container's start to a server that serves, on a slow machine.
 const READY: Duration = Duration::from_mins(3);
+/// What RabbitMQ 4 has unless it is told otherwise.
+const MEMORY: &str = "0.6";
 
 /// The servers, and how to reach them.
 pub(crate) struct Servers {
@@ -32,6 +34,7 @@ pub(crate) struct Servers {
     pub(crate) elasticsearch: Elasticsearch,
     pub(crate) elasticsearch_port: u16,
     pub(crate) elasticsearch_password: String,
+    elasticsearch_container: String,
 }
 
 impl Servers {
@@ -49,14 +52,46 @@ impl Servers {
                 return Err(error);
             }
         };
-        let (rabbitmq, (port, password)) = started;
+        let (rabbitmq, (container, port, password)) = started;
         let url = format!("http://127.0.0.1:{port}");
         Ok(Self {
             rabbitmq,
             elasticsearch: Elasticsearch::new(&url, "elastic", &password),
             elasticsearch_port: port,
             elasticsearch_password: password,
+            elasticsearch_container: container,
         })
+    }
+
+    /// The same with another broker, for a test after which no other could use it.
+    pub(crate) async fn with_own_broker(&self) -> Result<Self> {
+        Ok(Self {
+            rabbitmq: rabbitmq().await?,
+            elasticsearch: self.elasticsearch.clone(),
+            elasticsearch_port: self.elasticsearch_port,
+            elasticsearch_password: self.elasticsearch_password.clone(),
+            elasticsearch_container: self.elasticsearch_container.clone(),
+        })
+    }
+
+    /// Makes a user of Elasticsearch with one role of its own name, which does not exist yet. In files: without native
+    /// users, as in a stand-in, there is no other way.
+    pub(crate) async fn add_user(&self, name: &str) -> Result<(Elasticsearch, String)> {
+        let password = random();
+        let tool = ["elasticsearch-users", "useradd", name, "-r", name, "-p"];
+        let command = [&tool[..], &[&password]].concat();
+        containers::run_in(&self.elasticsearch_container, &command).await?;
+        let url = format!("http://127.0.0.1:{}", self.elasticsearch_port);
+        Ok((Elasticsearch::new(&url, name, &password), password))
+    }
+
+    /// Sets the roles of all users that tests made. Elasticsearch looks at the file every 5 seconds.
+    pub(crate) async fn set_roles(&self, roles: &Value) -> Result<()> {
+        // At once or not at all: it may be looking just now. JSON is YAML.
+        const WRITE: &str = "cd /usr/share/elasticsearch/config && printf %s \"$1\" >roles.yml.new && mv roles.yml.new roles.yml";
+        let roles = roles.to_string();
+        let command = ["bash", "-c", WRITE, "roles", &roles];
+        containers::run_in(&self.elasticsearch_container, &command).await
     }
 }
 
@@ -66,6 +101,7 @@ pub(crate) struct RabbitMq {
     pub(crate) user: &'static str,
     pub(crate) password: String,
     management: String,
+    container: String,
     http: reqwest::Client,
 }
 
@@ -91,9 +127,24 @@ impl RabbitMq {
         Ok(())
     }
 
+    /// Raises the memory alarm, which is the whole broker's: from now on it blocks whoever publishes.
+    pub(crate) async fn raise_alarm(&self) -> Result<()> {
+        self.limit_memory("0").await
+    }
+
+    /// Lets publishers go on.
+    pub(crate) async fn lift_alarm(&self) -> Result<()> {
+        self.limit_memory(MEMORY).await
+    }
+
     /// What the broker has under this path of its API.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         self.ask(Method::GET, path, Value::Null).await
+    }
+
+    async fn limit_memory(&self, part: &str) -> Result<()> {
+        let command = ["rabbitmqctl", "set_vm_memory_high_watermark", part];
+        containers::run_in(&self.container, &command).await
     }
 
     async fn ask(&self, method: Method, path: &str, body: Value) -> Result<Value> {
@@ -120,8 +171,10 @@ async fn rabbitmq() -> Result<RabbitMq> {
     let request = containers::image(&image_name(RABBITMQ))
         .with_hostname("rabbitmq")
         .with_copy_to("/etc/rabbitmq/conf.d/20-e2e.conf", settings.into_bytes());
-    let [port, management] = start(RABBITMQ, request, [AMQP, MANAGEMENT]).await?;
+    let Started { id, ports } = start(RABBITMQ, request, [AMQP, MANAGEMENT]).await?;
+    let [port, management] = ports;
     let broker = RabbitMq {
+        container: id,
         port,
         user,
         password,
@@ -140,7 +193,7 @@ async fn rabbitmq() -> Result<RabbitMq> {
     Ok(broker)
 }
 
-async fn elasticsearch() -> Result<(u16, String)> {
+async fn elasticsearch() -> Result<(String, u16, String)> {
     let password = random();
     let request = containers::image(&image_name(ELASTICSEARCH))
         .with_env_var("discovery.type", "single-node")
@@ -155,7 +208,8 @@ async fn elasticsearch() -> Result<(u16, String)> {
             "1gb",
         )
         .with_env_var("ES_JAVA_OPTS", "-Xms512m -Xmx512m");
-    let [port] = start(ELASTICSEARCH, request, [HTTP]).await?;
+    let Started { id, ports } = start(ELASTICSEARCH, request, [HTTP]).await?;
+    let [port] = ports;
     let server = Elasticsearch::new(&format!("http://127.0.0.1:{port}"), "elastic", &password);
     eventually("Elasticsearch serves", READY, async || {
         server
@@ -163,14 +217,14 @@ async fn elasticsearch() -> Result<(u16, String)> {
             .await
     })
     .await?;
-    Ok((port, password))
+    Ok((id, port, password))
 }
 
 async fn start<const PORTS: usize>(
     which: (&str, &str),
     request: ContainerRequest<GenericImage>,
     ports: [u16; PORTS],
-) -> Result<[u16; PORTS]> {
+) -> Result<Started<PORTS>> {
     let started = containers::start(request, ports).await;
     started.with_context(|| {
         format!(

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::program::Program;
-use crate::queue::{DEAD, Queues};
+use crate::queue::{DEAD, JOBS, Queues, WAITING};
 use crate::servers::Servers;
 
 /// How long a program may take to end on SIGTERM: compose's grace.
@@ -49,6 +49,7 @@ pub(crate) struct World {
 struct Left {
     lines: u64,
     manifests: u64,
+    rejected: u64,
     dead_letters: u32,
 }
 
@@ -181,9 +182,47 @@ impl World {
         left.manifests += 1;
     }
 
+    /// From now on so many lines more in the rejected index are right.
+    pub(crate) fn has_left_rejected(&self, lines: u64) {
+        self.left().rejected += lines;
+    }
+
     /// So many dead letters will be right.
     pub(crate) fn expect_dead_letters(&self, count: u32) {
         self.left().dead_letters = count;
+    }
+
+    /// How many documents there are in the indices of this kind, as of the last refresh.
+    pub(crate) async fn documents(&self, kind: &str) -> Result<u64> {
+        let all = json!({"match_all": {}});
+        self.elasticsearch().count(&self.indices(kind), &all).await
+    }
+
+    /// How many messages the broker has that are not dead, those that a consumer holds among them. It counts every 5
+    /// seconds.
+    pub(crate) async fn messages(&self) -> Result<u64> {
+        let path = format!("queues/{}", self.name);
+        let queues = self.servers.rabbitmq.get(&path).await?;
+        let mut messages = 0;
+        for name in [JOBS].into_iter().chain(WAITING) {
+            let mut queues = queues.as_array().into_iter().flatten();
+            let queue = queues.find(|queue| queue["name"] == name);
+            let count = queue.and_then(|queue| queue["messages"].as_u64());
+            messages += count.with_context(|| format!("{name} is not counted yet"))?;
+        }
+        Ok(messages)
+    }
+
+    /// How often programs have logged this about a job.
+    pub(crate) fn times_logged(&self, message: &str, job: &Job) -> usize {
+        let id = job.id().to_string();
+        let programs = self.programs();
+        let lines = programs
+            .iter()
+            .flat_map(|program| program.all_logged(message));
+        lines
+            .filter(|line| line["span"]["job_id"] == id.as_str())
+            .count()
     }
 
     /// Waits until nothing is ready or asleep in the queues.
@@ -236,9 +275,9 @@ impl World {
 
     async fn nothing_is_left_over(&self) -> Result<()> {
         let dead = self.queues.ready(DEAD).await?;
-        let (lines, manifests, dead_letters) = {
+        let (lines, manifests, rejected, dead_letters) = {
             let left = self.left();
-            (left.lines, left.manifests, left.dead_letters)
+            (left.lines, left.manifests, left.rejected, left.dead_letters)
         };
         // What a consumer held and did not acknowledge is back by now.
         self.queues
@@ -250,12 +289,13 @@ impl World {
             "{dead} dead letters, not {dead_letters}"
         );
         self.refresh().await?;
-        for (kind, right) in [("lines", lines), ("jobs", manifests), ("rejected", 0)] {
-            let all = json!({"match_all": {}});
-            let count = self
-                .elasticsearch()
-                .count(&self.indices(kind), &all)
-                .await?;
+        let kinds = [
+            ("lines", lines),
+            ("jobs", manifests),
+            ("rejected", rejected),
+        ];
+        for (kind, right) in kinds {
+            let count = self.documents(kind).await?;
             ensure!(
                 count == right,
                 "{count} documents among the {kind}, not {right}"

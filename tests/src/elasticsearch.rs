@@ -62,6 +62,12 @@ impl Elasticsearch {
         self.send(method, path, body).await
     }
 
+    /// `PUT path` with this body.
+    pub async fn put(&self, path: &str, body: &Value) -> Result<()> {
+        self.send(Method::PUT, path, Some(body)).await?;
+        Ok(())
+    }
+
     /// `DELETE path`.
     pub async fn delete(&self, path: &str) -> Result<()> {
         self.send(Method::DELETE, path, None).await?;

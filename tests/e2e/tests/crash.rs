@@ -28,7 +28,7 @@ pub(crate) async fn killed_in_the_middle_of_a_huge_job_it_is_exact_after_a_resta
             Ok(())
         })
         .await?;
-    consumer.kill()?;
+    consumer.program.kill()?;
     world.refresh().await?;
     let count = world.count(&job).await?;
     ensure!(
@@ -69,7 +69,7 @@ pub(crate) async fn sigterm_under_load_loses_nothing(world: &World) -> Result<()
             Ok(())
         })
         .await?;
-    let status = consumer.terminate(GRACE).await?;
+    let status = consumer.program.terminate(GRACE).await?;
     ensure!(status.success(), "on SIGTERM under load: {status}");
     let mut complete = 0;
     world.refresh().await?;

@@ -20,7 +20,7 @@ pub(crate) async fn the_demo_shows_every_job_complete_and_three_searches(
     let listener = world
         .listener_by(world.servers.rabbitmq.port, &gitlab)
         .await?;
-    world.consumer_of(&gitlab).await?;
+    world.consumer_with(&gitlab, &[]).await?;
     let servers = &world.servers;
     let variables = [
         (

@@ -26,34 +26,12 @@ pub(crate) async fn a_broker_that_is_down_means_503_and_recovery(world: &World) 
     listener.post(&before, &world.token).await?;
     proxy.cut();
     let job = world.job().trace(Trace::Lines(100)).finished();
-    let post = listener
-        .post_of(&fields(&job))
-        .header("PRIVATE-TOKEN", world.token.value());
+    let post = listener.notice_of(&job, &world.token);
     let get = listener.get_of(&fields(&job), &world.token);
-    for request in [post, get] {
-        // The client gives up after 6 s.
-        let answer = request.send().await.context("no answer within 6 s")?;
-        let status = answer.status();
-        ensure!(
-            status == StatusCode::SERVICE_UNAVAILABLE,
-            "{status} while the broker is down"
-        );
-        let retry_after = answer
-            .headers()
-            .get("retry-after")
-            .context("no Retry-After")?;
-        let seconds: u64 = retry_after.to_str()?.parse()?;
-        ensure!((1..=60).contains(&seconds), "Retry-After: {seconds}");
+    for notice in [post, get] {
+        listener.refuses(notice).await?;
     }
-    let ready = listener
-        .http()
-        .get(format!("{}health/ready", listener.url))
-        .send()
-        .await?;
-    ensure!(
-        ready.status() == StatusCode::SERVICE_UNAVAILABLE,
-        "ready without a broker"
-    );
+    ensure!(listener.faults().await?.is_some(), "ready without a broker");
     proxy.mend();
     world
         .until("notices are taken again", RECOVERED, async || {

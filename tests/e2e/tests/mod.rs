@@ -2,6 +2,7 @@
 
 mod crash;
 mod demo;
+mod faults;
 mod happy;
 mod intake;
 mod judge;
@@ -20,38 +21,65 @@ use anyhow::Result;
 use crate::world::World;
 
 /// A test, on a world of its own.
-pub(crate) type Test = for<'a> fn(&'a World) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+pub(crate) struct Test {
+    /// `MODULE::PROMISE`.
+    pub(crate) name: &'static str,
+    pub(crate) broker: Broker,
+    pub(crate) play: for<'a> fn(&'a World) -> Play<'a>,
+}
+
+/// What a test does.
+type Play<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// Which RabbitMQ a test runs on.
+#[derive(Clone, Copy)]
+pub(crate) enum Broker {
+    Shared,
+    /// One of its own, as what it does to it would hit all others.
+    Own,
+}
 
 macro_rules! tests {
-    ($($module:ident::$test:ident,)*) => {
+    ($($broker:ident { $($module:ident::$test:ident,)* })*) => {
         /// All of them, the long ones first, so that they don't run alone at the end.
-        pub(crate) const ALL: &[(&str, Test)] = &[
-            $((concat!(stringify!($module), "::", stringify!($test)), |world| Box::pin($module::$test(world))),)*
-        ];
+        pub(crate) const ALL: &[Test] = &[$($(Test {
+            name: concat!(stringify!($module), "::", stringify!($test)),
+            broker: Broker::$broker,
+            play: |world| Box::pin($module::$test(world)),
+        },)*)*];
     };
 }
 
 tests! {
-    crash::killed_in_the_middle_of_a_huge_job_it_is_exact_after_a_restart,
-    timing::a_tail_that_arrives_late_is_indexed,
-    timing::nothing_is_asked_before_retry_after,
-    timing::a_notice_while_the_job_runs_waits_for_its_end,
-    crash::sigterm_under_load_loses_nothing,
-    demo::the_demo_shows_every_job_complete_and_three_searches,
-    judge::the_oracle_sees_lines_that_are_changed_missing_or_too_many,
-    happy::every_sample_is_exact,
-    happy::several_jobs_at_once_are_exact,
-    refusals::a_login_page_is_never_indexed,
-    secrets::a_token_is_nowhere_in_clear,
-    intake::a_broker_that_is_down_means_503_and_recovery,
-    repeats::ten_notices_on_three_consumers_leave_one_copy,
-    refusals::a_refused_token_is_a_dead_letter_and_hinders_nobody,
-    refusals::a_job_that_is_gone_has_a_manifest_that_says_so,
-    refusals::erased_skipped_and_empty_logs_have_manifests_that_say_so,
-    older::the_older_tools_message_is_processed,
-    older::a_foreign_url_is_a_dead_letter_without_its_token,
-    older::the_older_tools_curl_line_works_as_documented,
-    intake::malformed_notices_get_fixed_sentences_that_echo_nothing,
-    topology::initmq_twice_changes_nothing,
-    topology::initmq_refuses_queues_of_other_arguments_and_deletes_nothing,
+    Own {
+        faults::a_broker_alarm_means_503_and_no_doubles,
+    }
+    Shared {
+        faults::a_missing_privilege_loses_nothing,
+        faults::elasticsearch_out_of_reach_for_a_while_loses_nothing,
+        crash::killed_in_the_middle_of_a_huge_job_it_is_exact_after_a_restart,
+        timing::a_tail_that_arrives_late_is_indexed,
+        timing::nothing_is_asked_before_retry_after,
+        timing::a_notice_while_the_job_runs_waits_for_its_end,
+        crash::sigterm_under_load_loses_nothing,
+        demo::the_demo_shows_every_job_complete_and_three_searches,
+        judge::the_oracle_sees_lines_that_are_changed_missing_or_too_many,
+        happy::every_sample_is_exact,
+        happy::several_jobs_at_once_are_exact,
+        refusals::a_login_page_is_never_indexed,
+        secrets::a_token_is_nowhere_in_clear,
+        intake::a_broker_that_is_down_means_503_and_recovery,
+        repeats::ten_notices_on_three_consumers_leave_one_copy,
+        faults::the_same_job_again_after_midnight_adds_nothing,
+        faults::lines_that_elasticsearch_does_not_take_are_recorded,
+        refusals::a_refused_token_is_a_dead_letter_and_hinders_nobody,
+        refusals::a_job_that_is_gone_has_a_manifest_that_says_so,
+        refusals::erased_skipped_and_empty_logs_have_manifests_that_say_so,
+        older::the_older_tools_message_is_processed,
+        older::a_foreign_url_is_a_dead_letter_without_its_token,
+        older::the_older_tools_curl_line_works_as_documented,
+        intake::malformed_notices_get_fixed_sentences_that_echo_nothing,
+        topology::initmq_twice_changes_nothing,
+        topology::initmq_refuses_queues_of_other_arguments_and_deletes_nothing,
+    }
 }
