@@ -28,8 +28,12 @@ async fn listen(flags: Flags) -> anyhow::Result<()> {
         Ok(config) => config,
         Err(error) => service::cli::refuse("listener", &error),
     };
-    Listener::bind(config)
-        .await?
-        .run_until(service::shutdown::requested())
-        .await
+    let listener = Listener::bind(config).await?;
+    tokio::select! {
+        ended = listener.run_until(service::shutdown::requested()) => ended,
+        _ = service::shutdown::insisted() => {
+            eprintln!("listener: ended at once; what it had not answered was not accepted");
+            std::process::exit(1);
+        }
+    }
 }
