@@ -11,10 +11,15 @@ const ATTEMPT: &str = "joblogs-attempt";
 const WAITS: &str = "joblogs-waits";
 const LOOKS: &str = "joblogs-looks";
 const SEEN_BYTES: &str = "joblogs-seen-bytes";
+const HUGE_BYTES: &str = "joblogs-huge-bytes";
+const CRASHES: &str = "joblogs-crashes";
 const NOT_BEFORE: &str = "joblogs-not-before";
 const FIRST_AT: &str = "joblogs-first-at";
 const FIRST_ERROR: &str = "joblogs-first-error";
 const LAST_ERROR: &str = "joblogs-last-error";
+
+/// RabbitMQ's own, on messages of a quorum queue that come again.
+const DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// The longest text that goes into a header.
 const LONGEST_ERROR: usize = 1_000;
@@ -35,6 +40,10 @@ pub(crate) struct Attempt {
     pub looks: u32,
     /// The size of the trace at the last of these looks.
     pub seen_bytes: u64,
+    /// The size of the trace, where it waits for a place among the huge ones.
+    pub huge_bytes: u64,
+    /// How often a consumer died, or lost its connection, while it had the message.
+    pub crashes: u32,
     /// It is not looked at before this time (Unix milliseconds).
     pub not_before_ms: i64,
     /// When it went to sleep for the first time (Unix milliseconds); 0: not yet.
@@ -52,6 +61,8 @@ impl Default for Attempt {
             waits: 0,
             looks: 0,
             seen_bytes: 0,
+            huge_bytes: 0,
+            crashes: 0,
             not_before_ms: 0,
             first_at_ms: 0,
             first_error: None,
@@ -70,6 +81,7 @@ impl Attempt {
             Some(AMQPValue::LongLongInt(number)) => Some(*number),
             _ => None,
         };
+        let bytes = |name| number(name).and_then(|number| u64::try_from(number).ok());
         let count = |name| number(name).and_then(|number| u32::try_from(number).ok());
         let text = |name: &str| match headers.inner().get(name) {
             Some(AMQPValue::LongString(text)) => Some(text.to_string()),
@@ -79,9 +91,9 @@ impl Attempt {
             number: count(ATTEMPT).unwrap_or(1),
             waits: count(WAITS).unwrap_or(0),
             looks: count(LOOKS).unwrap_or(0),
-            seen_bytes: number(SEEN_BYTES)
-                .and_then(|it| it.try_into().ok())
-                .unwrap_or(0),
+            seen_bytes: bytes(SEEN_BYTES).unwrap_or(0),
+            huge_bytes: bytes(HUGE_BYTES).unwrap_or(0),
+            crashes: count(CRASHES).unwrap_or(0),
             not_before_ms: number(NOT_BEFORE).unwrap_or(0),
             first_at_ms: number(FIRST_AT).unwrap_or(0),
             first_error: text(FIRST_ERROR),
@@ -98,10 +110,10 @@ impl Attempt {
         number(ATTEMPT, self.number.into());
         number(WAITS, self.waits.into());
         number(LOOKS, self.looks.into());
-        number(
-            SEEN_BYTES,
-            i64::try_from(self.seen_bytes).unwrap_or(i64::MAX),
-        );
+        for (name, bytes) in [(SEEN_BYTES, self.seen_bytes), (HUGE_BYTES, self.huge_bytes)] {
+            number(name, i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        number(CRASHES, self.crashes.into());
         number(NOT_BEFORE, self.not_before_ms);
         number(FIRST_AT, self.first_at_ms);
         for (name, text) in [
@@ -131,14 +143,38 @@ impl Attempt {
             None if self.waits < MIDDLE_WAITS => WaitTier::OneMinute,
             None => WaitTier::TenMinutes,
         };
-        let after = i64::try_from(after.unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
+        self.rest(after.unwrap_or_default(), now);
+        self.number += 1;
+        self.waits += 1;
+        (self, tier)
+    }
+
+    /// The same where nothing could be tried.
+    pub(crate) fn later(mut self, after: Duration, now: Timestamp) -> (Self, WaitTier) {
+        self.rest(after, now);
+        (self, WaitTier::within(after))
+    }
+
+    fn rest(&mut self, after: Duration, now: Timestamp) {
+        let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
         self.not_before_ms = now.as_millisecond().saturating_add(after);
         if self.first_at_ms == 0 {
             self.first_at_ms = now.as_millisecond();
         }
-        self.number += 1;
-        self.waits += 1;
-        (self, tier)
+    }
+
+    /// Counts the deliveries that ended without an outcome, as RabbitMQ has counted them
+    /// (`x-delivery-count`) since the message was published.
+    pub(crate) fn redelivered(&mut self, headers: Option<&FieldTable>) -> u32 {
+        let count = headers.and_then(|headers| headers.inner().get(DELIVERY_COUNT));
+        let count = match count {
+            Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).unwrap_or(0),
+            Some(AMQPValue::LongInt(count)) => u32::try_from(*count).unwrap_or(0),
+            Some(AMQPValue::LongUInt(count)) => *count,
+            _ => 0,
+        };
+        self.crashes = self.crashes.saturating_add(count);
+        count
     }
 
     /// For how long it has been waiting. Not since the notice: a consumer that was down for days, or a
@@ -175,6 +211,8 @@ mod tests {
         let mut attempt = Attempt {
             looks: 2,
             seen_bytes: 4711,
+            huge_bytes: 1 << 40,
+            crashes: 3,
             ..Attempt::default()
         };
         attempt.note("first");
@@ -198,6 +236,29 @@ mod tests {
         assert_eq!(tier(0), WaitTier::TenSeconds);
         assert_eq!(tier(SHORT_WAITS), WaitTier::OneMinute);
         assert_eq!(tier(MIDDLE_WAITS), WaitTier::TenMinutes);
+    }
+
+    #[test]
+    fn a_message_that_could_not_be_tried_has_lost_nothing_but_time() {
+        let now = Timestamp::now();
+        let (later, tier) = Attempt::default().later(25 * SECOND, now);
+        assert_eq!(tier, WaitTier::TenSeconds);
+        assert_eq!((later.number, later.waits), (1, 0));
+        assert_eq!(later.early_by(now + 10 * SECOND), Some(15 * SECOND));
+        assert_eq!(later.waited(now + 30 * SECOND).as_secs(), 30);
+    }
+
+    #[test]
+    fn deliveries_in_vain_are_counted_on_over_wait_tiers() {
+        let mut attempt = Attempt {
+            crashes: 10,
+            ..Attempt::default()
+        };
+        let mut headers = FieldTable::default();
+        assert_eq!(attempt.redelivered(Some(&headers)), 0);
+        headers.insert(DELIVERY_COUNT.into(), AMQPValue::LongLongInt(4));
+        assert_eq!(attempt.redelivered(Some(&headers)), 4);
+        assert_eq!(attempt.crashes, 14);
     }
 
     #[test]

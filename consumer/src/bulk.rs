@@ -12,6 +12,9 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 const LARGEST: usize = 8 * 1024 * 1024;
 /// And at this many documents.
 const MOST: usize = 5_000;
+/// And at this many bytes after compression: text that does not compress is not to take more memory
+/// than text that does.
+const LARGEST_COMPRESSED: usize = 1024 * 1024;
 
 /// A body that is being filled.
 pub(crate) struct BulkBuilder {
@@ -51,7 +54,9 @@ impl BulkBuilder {
 
     /// Whether it must be sent before more is added.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes >= LARGEST || self.documents >= MOST
+        self.bytes >= LARGEST
+            || self.documents >= MOST
+            || self.gzip.get_ref().len() >= LARGEST_COMPRESSED
     }
 
     /// Whether there is nothing to send.
@@ -135,6 +140,11 @@ mod tests {
         assert!(builder.is_full());
         let mut builder = BulkBuilder::default();
         builder.add(&vec![b'x'; LARGEST]);
+        assert!(builder.is_full());
+        assert!(builder.take().gzip.len() < LARGEST_COMPRESSED);
+        let mut random = vec![0; LARGEST_COMPRESSED * 2];
+        rand::fill(&mut random[..]);
+        builder.add(&random);
         assert!(builder.is_full());
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use notice::{Instances, SealKeys};
+use notice::{Instances, JobId, SealKeys};
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
 
-use crate::{elasticsearch::Elasticsearch, flags::Naming, gitlab::Gitlab, sink::Budget};
+use crate::{
+    elasticsearch::Elasticsearch, flags::Naming, gitlab::Gitlab, places::Places, sink::Budget,
+};
 
 /// What every message needs.
 pub(crate) struct Context {
@@ -18,8 +19,8 @@ pub(crate) struct Context {
     pub(crate) elasticsearch: Elasticsearch,
     /// What all jobs together may have on their way there.
     pub(crate) budget: Budget,
-    /// How many traces may be read at the same time. Waiting for a job's end needs none of it.
-    pub(crate) reading: Semaphore,
+    /// For the traces that are being read. Waiting for a job's end needs none of them.
+    pub(crate) places: Places,
     /// How indices are named.
     pub(crate) naming: Naming,
     /// Keys that open callers' tokens.
@@ -50,7 +51,23 @@ impl Step {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn enter(&self, name: &'static str) {
+    /// It is at this step now.
+    pub(crate) fn enter(&self, name: &'static str, job: JobId) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = name;
+        if cfg!(debug_assertions) {
+            panic_on_demand(name, job);
+        }
     }
+}
+
+/// In debug builds `JOBLOGS_PANIC_AT=STEP:JOB_ID` makes a step panic: no input is known that would, and
+/// what becomes of a message then has to be tested all the same.
+fn panic_on_demand(step: &str, job: JobId) {
+    let Ok(wanted) = std::env::var("JOBLOGS_PANIC_AT") else {
+        return;
+    };
+    assert!(
+        wanted != format!("{step}:{job}"),
+        "asked for by JOBLOGS_PANIC_AT"
+    );
 }

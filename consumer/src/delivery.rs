@@ -25,8 +25,8 @@ use tracing::Instrument;
 use crate::{
     attempt::{Attempt, cut},
     context::{Context, Step},
-    ingest::{Outcome, binding, ingest},
-    manifest::hex,
+    ingest::{Outcome, binding, ingest, record_death},
+    manifest::{State, hex},
 };
 
 /// One delivery's work. RabbitMQ takes a message away after 30 minutes (`consumer_timeout`).
@@ -34,6 +34,11 @@ const WORK: Duration = Duration::from_mins(25);
 /// For how long one confirm is awaited. Long, because giving up and publishing anew would leave two
 /// messages where the broker only was slow; a channel that dies ends it at once.
 const CONFIRM: Duration = Duration::from_mins(20);
+/// A message that was delivered so often in vain is published anew: RabbitMQ counts all that a consumer
+/// holds when it dies, the innocent too, and gives up the twentieth time.
+const RENEWED: u32 = 10;
+/// But one that was there so often when a consumer died is likely to be why.
+const MOST_CRASHES: u32 = 60;
 /// How long an older tool's token, once sealed, can be opened.
 const SEALED: Duration = Duration::from_hours(72);
 
@@ -61,7 +66,9 @@ impl Effects {
     /// Takes one delivery to its end. When its channel closes meanwhile the broker has the message
     /// again, and all that is done here twice is absorbed by the ids.
     pub(crate) async fn handle(&self, delivery: Delivery) {
-        let mut attempt = Attempt::of(delivery.properties.headers().as_ref());
+        let headers = delivery.properties.headers().as_ref();
+        let mut attempt = Attempt::of(headers);
+        let redelivered = attempt.redelivered(headers);
         let (body, effect) = match Message::read(&delivery.data, &self.context.instances) {
             Err(error) => {
                 attempt.note(&error.to_string());
@@ -82,7 +89,8 @@ impl Effects {
                     attempt = attempt.number
                 );
                 let body = message.to_body();
-                let effect = self.work(message, token, attempt).instrument(span).await;
+                let effect = self.work(message, token, attempt, redelivered);
+                let effect = effect.instrument(span).await;
                 (body, effect)
             }
         };
@@ -92,50 +100,88 @@ impl Effects {
         }
     }
 
-    async fn work(&self, message: Message, token: Token, attempt: Attempt) -> Effect {
+    async fn work(
+        &self,
+        message: Message,
+        token: Token,
+        mut attempt: Attempt,
+        redelivered: u32,
+    ) -> Effect {
         let now = Timestamp::now();
+        if attempt.crashes > MOST_CRASHES {
+            let reason = format!(
+                "a consumer died, or lost its connection, {} times while it had this message",
+                attempt.crashes
+            );
+            return self
+                .give_up(&message, "begin", reason, State::Incomplete, attempt)
+                .await;
+        }
         if let Some(early) = attempt.early_by(now) {
             return Effect::Sleep(WaitTier::within(early), attempt);
         }
-        let context = self.context.clone();
+        if redelivered >= RENEWED {
+            tracing::warn!(
+                crashes = attempt.crashes,
+                "begun often and never ended; it is published anew"
+            );
+            attempt.note("begun often and never ended");
+            let (next, tier) = attempt.later(Duration::ZERO, now);
+            return Effect::Sleep(tier, next);
+        }
+        let outcome = self.ingest(&message, token, &attempt).await;
+        self.effect_of(outcome, &message, attempt).await
+    }
+
+    /// The outcome of the steps, of their panic or of their time's end.
+    async fn ingest(&self, message: &Message, token: Token, attempt: &Attempt) -> Outcome {
         let step = Step::default();
         let outcome = {
-            let (attempt, step) = (attempt.clone(), step.clone());
+            let (context, step) = (self.context.clone(), step.clone());
+            let (message, attempt) = (message.clone(), attempt.clone());
             // In a task of its own, so that a panic over one message is that message's end alone.
             let work = async move { ingest(&context, &message, &token, &attempt, &step).await };
             let mut task = AbortOnDrop(tokio::spawn(work.in_current_span()));
             tokio::time::timeout(WORK, &mut task.0).await
         };
-        let outcome = match outcome {
+        match outcome {
             Ok(Ok(outcome)) => outcome,
             // The panic's text may quote the trace.
             Ok(Err(_)) => Outcome::Dead {
                 step: step.name(),
                 reason: "a fault in Joblogs: this step panicked; its log says where".to_owned(),
+                state: State::Incomplete,
             },
             Err(_) => Outcome::Wait {
                 after: None,
                 reason: format!("the work took longer than {WORK:?}"),
                 look: None,
             },
-        };
-        self.effect_of(outcome, attempt)
+        }
     }
 
-    fn effect_of(&self, outcome: Outcome, mut attempt: Attempt) -> Effect {
+    async fn effect_of(&self, outcome: Outcome, message: &Message, mut attempt: Attempt) -> Effect {
         let now = Timestamp::now();
-        match outcome {
-            Outcome::Indexed => Effect::Acknowledge,
-            Outcome::Dead { step, reason } => {
-                attempt.note(&reason);
-                Effect::Bury {
-                    step,
-                    reason,
-                    attempt,
-                }
-            }
+        let (reason, next) = match outcome {
+            Outcome::Indexed => return Effect::Acknowledge,
+            Outcome::Dead {
+                step,
+                reason,
+                state,
+            } => return self.give_up(message, step, reason, state, attempt).await,
             Outcome::Running { status } => {
-                self.sleep(None, format!("the job is {status}"), attempt, now)
+                let reason = format!("the job is {status}");
+                attempt.note(&reason);
+                (reason, attempt.clone().next(None, now))
+            }
+            Outcome::Later {
+                after,
+                reason,
+                huge,
+            } => {
+                tracing::debug!(reason, "not tried");
+                attempt.huge_bytes = huge.unwrap_or(attempt.huge_bytes);
+                (reason, attempt.clone().later(after, now))
             }
             Outcome::Wait {
                 after,
@@ -147,28 +193,40 @@ impl Effects {
                     attempt.looks += 1;
                     attempt.seen_bytes = bytes;
                 }
-                self.sleep(after, reason, attempt, now)
+                attempt.note(&reason);
+                (reason, attempt.clone().next(after, now))
             }
+        };
+        if attempt.waited(now) > self.patience {
+            let reason = format!("given up after {:?}: {reason}", self.patience);
+            return self
+                .give_up(message, "wait", reason, State::Incomplete, attempt)
+                .await;
         }
+        let (next, tier) = next;
+        Effect::Sleep(tier, next)
     }
 
-    fn sleep(
+    /// The end of a message that can be read: its job's manifest says why, and then it is a dead letter.
+    async fn give_up(
         &self,
-        after: Option<Duration>,
+        message: &Message,
+        step: &'static str,
         reason: String,
+        state: State,
         mut attempt: Attempt,
-        now: Timestamp,
     ) -> Effect {
         attempt.note(&reason);
-        if attempt.waited(now) > self.patience {
-            return Effect::Bury {
-                step: "wait",
-                reason: format!("given up after {:?}: {reason}", self.patience),
-                attempt,
-            };
+        let recorded = record_death(&self.context, message, &attempt, state, &reason).await;
+        if let Err(error) = recorded {
+            // The dead letter says the same.
+            tracing::warn!(%error, "the manifest can't say why");
         }
-        let (next, tier) = attempt.next(after, now);
-        Effect::Sleep(tier, next)
+        Effect::Bury {
+            step,
+            reason,
+            attempt,
+        }
     }
 
     async fn perform(&self, effect: &Effect, body: &[u8]) {

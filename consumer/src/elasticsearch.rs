@@ -16,16 +16,27 @@ use elasticsearch::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
+use service::admin::Readiness;
 use url::Url;
 
 use crate::{
     bulk::BulkBody,
     causes,
+    circuit::{Circuit, Pass},
     outcome::{RequestOutcome, of_request},
+    patience::Patience,
 };
 
-/// How long Elasticsearch may take over one request; its own bulk time-out is a minute.
-const DEADLINE: Duration = Duration::from_secs(90);
+/// How readiness and metrics call it.
+pub(crate) const DEPENDENCY: &str = "elasticsearch";
+/// Seconds; a longer `Retry-After` is no reason to stay away for longer.
+const LONGEST_RETRY_AFTER: u64 = 300;
+
+/// How long Elasticsearch may take over a bulk request, which a healthy cluster answers within a second
+/// or two. What it took all the same is there when the body comes again.
+const BULK_DEADLINE: Duration = Duration::from_secs(30);
+/// And over anything else, which is small.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// What of a bulk answer is read: outcomes and reasons.
 const BULK: &str =
     "_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason";
@@ -49,8 +60,13 @@ pub(crate) struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ElasticsearchError {
     /// Out of reach, overloaded, or without an answer in time: try again.
-    #[error("Elasticsearch gave no usable answer: {0}")]
-    Unavailable(String),
+    #[error("Elasticsearch gave no usable answer: {why}")]
+    Unavailable {
+        /// What it answered instead.
+        why: String,
+        /// `Retry-After`: not before this long.
+        after: Option<Duration>,
+    },
     /// The body is larger than the cluster takes.
     #[error("Elasticsearch refused the body as too large")]
     TooLarge,
@@ -73,6 +89,21 @@ pub(crate) enum ElasticsearchError {
         /// Elasticsearch's own words.
         reason: String,
     },
+}
+
+impl ElasticsearchError {
+    /// No usable answer, and nobody knows for how long.
+    pub(crate) fn unavailable(why: impl Into<String>) -> Self {
+        Self::Unavailable {
+            why: why.into(),
+            after: None,
+        }
+    }
+
+    /// Whether the same request may be taken later: wrong credentials are the operator's to mend.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Refused { .. })
+    }
 }
 
 /// What became of one item of a bulk request.
@@ -102,18 +133,21 @@ pub(crate) struct Stored {
 
 /// A client; clones share connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Elasticsearch(Transport);
+pub(crate) struct Elasticsearch {
+    transport: Transport,
+    circuit: Circuit,
+}
 
 impl Elasticsearch {
-    /// A client with these settings; nothing is contacted.
-    pub(crate) fn new(settings: &Settings) -> anyhow::Result<Self> {
+    /// A client with these settings, whose circuit `readiness` hears of; nothing is contacted.
+    pub(crate) fn new(settings: &Settings, readiness: Readiness) -> anyhow::Result<Self> {
         let pool = SingleNodeConnectionPool::new(settings.url.clone());
         let password = settings.password.expose_secret().to_owned();
         let mut builder = TransportBuilder::new(pool)
             .auth(Credentials::Basic(settings.user.clone(), password))
             .disable_proxy()
             .enable_meta_header(false)
-            .timeout(DEADLINE);
+            .timeout(BULK_DEADLINE);
         if !settings.verify {
             tracing::warn!(
                 "Elasticsearch's certificate is not checked (--es-verify-ssl false): anybody on the way can read and change what is sent"
@@ -124,7 +158,33 @@ impl Elasticsearch {
                 .context("the file of --es-ca holds no certificate in PEM")?;
             builder = builder.cert_validation(CertificateValidation::Full(ca));
         }
-        Ok(Self(builder.build().context("--es-ca or --es-host")?))
+        Ok(Self {
+            transport: builder.build().context("--es-ca or --es-host")?,
+            circuit: Circuit::untried(DEPENDENCY, DEPENDENCY, readiness),
+        })
+    }
+
+    /// Whether work that needs it is begun.
+    pub(crate) fn circuit(&self) -> &Circuit {
+        &self.circuit
+    }
+
+    /// Asks until there is an answer that stays, as often as the circuit lets us and for as long as
+    /// patience lasts.
+    pub(crate) async fn persist<T, F>(&self, ask: impl Fn() -> F) -> Result<T, ElasticsearchError>
+    where
+        F: Future<Output = Result<T, ElasticsearchError>>,
+    {
+        let mut patience = Patience::new(&self.circuit);
+        loop {
+            let pass = patience.pass().await?;
+            let answer = ask().await;
+            judge(pass, answer.as_ref().err());
+            match answer {
+                Err(error) if error.is_passing() => patience.after(error).await?,
+                answer => return answer,
+            }
+        }
     }
 
     /// Sends a bulk body to an index, once. One item comes back for each document, in their order.
@@ -139,27 +199,28 @@ impl Elasticsearch {
             HeaderValue::from_static("application/x-ndjson"),
         );
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        let (status, answer) = self
+        let path = format!("{index}/{BULK}");
+        let answer = self
             .send(
                 Method::Post,
-                &format!("{index}/{BULK}"),
+                &path,
                 headers,
                 Some(body.gzip.clone()),
+                BULK_DEADLINE,
             )
             .await?;
-        if !(200..=299).contains(&status) {
-            return Err(failure(status, &answer));
+        if !(200..=299).contains(&answer.status) {
+            return Err(failure(&answer));
         }
-        let answer: BulkAnswer = serde_json::from_slice(&answer).map_err(|_| {
-            ElasticsearchError::Unavailable("the bulk answer is not readable".into())
-        })?;
+        let answer: BulkAnswer = serde_json::from_slice(&answer.body)
+            .map_err(|_| ElasticsearchError::unavailable("the bulk answer is not readable"))?;
         if answer.items.len() != body.documents {
             let counts = format!(
                 "{} items for {} documents",
                 answer.items.len(),
                 body.documents
             );
-            return Err(ElasticsearchError::Unavailable(counts));
+            return Err(ElasticsearchError::unavailable(counts));
         }
         Ok(answer.items.into_iter().map(Item::from).collect())
     }
@@ -174,14 +235,14 @@ impl Elasticsearch {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = body.map(|body| Bytes::from(body.to_string()));
-        let (status, answer) = self.send(method, path, headers, body).await?;
-        match status {
-            200..=299 => serde_json::from_slice(&answer)
+        let answer = self.send(method, path, headers, body, DEADLINE).await?;
+        match answer.status {
+            200..=299 => serde_json::from_slice(&answer.body)
                 .map(Some)
-                .map_err(|_| ElasticsearchError::Unavailable("the answer is not JSON".into())),
+                .map_err(|_| ElasticsearchError::unavailable("the answer is not JSON")),
             404 => Ok(None),
             409 => Err(ElasticsearchError::Conflict),
-            _ => Err(failure(status, &answer)),
+            _ => Err(failure(&answer)),
         }
     }
 
@@ -203,7 +264,7 @@ impl Elasticsearch {
             .json(Method::Get, &format!("{index}/_doc/{id}"), None)
             .await?;
         let stored = answer.map(serde_json::from_value).transpose();
-        stored.map_err(|_| ElasticsearchError::Unavailable("the answer is no document".into()))
+        stored.map_err(|_| ElasticsearchError::unavailable("the answer is no document"))
     }
 
     /// `PUT` of a document or of a setting.
@@ -220,41 +281,75 @@ impl Elasticsearch {
         path: &str,
         headers: HeaderMap,
         body: Option<Bytes>,
-    ) -> Result<(u16, Bytes), ElasticsearchError> {
+        deadline: Duration,
+    ) -> Result<Answer, ElasticsearchError> {
         let exchange = async {
             let query: Option<&()> = None;
             let answer = self
-                .0
-                .send(method, path, headers, query, body, Some(DEADLINE))
+                .transport
+                .send(method, path, headers, query, body, Some(deadline))
                 .await?;
-            let status = answer.status_code().as_u16();
-            Ok::<_, elasticsearch::Error>((status, answer.bytes().await?))
+            Ok::<_, elasticsearch::Error>(Answer {
+                status: answer.status_code().as_u16(),
+                after: retry_after(answer.headers()),
+                body: answer.bytes().await?,
+            })
         };
-        match tokio::time::timeout(DEADLINE, exchange).await {
+        match tokio::time::timeout(deadline, exchange).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(ElasticsearchError::Unavailable(causes(&error))),
-            Err(_) => Err(ElasticsearchError::Unavailable(format!(
-                "no answer within {DEADLINE:?}"
+            Ok(Err(error)) => Err(ElasticsearchError::unavailable(causes(&error))),
+            Err(_) => Err(ElasticsearchError::unavailable(format!(
+                "no answer within {deadline:?}"
             ))),
         }
     }
 }
 
-/// A 404 where something has to be: a proxy without its cluster, or an index that may not be made.
-fn nothing_there() -> ElasticsearchError {
-    ElasticsearchError::Unavailable("status 404: there is no such index or API".to_owned())
+/// An answer as it came.
+struct Answer {
+    status: u16,
+    /// `Retry-After`.
+    after: Option<Duration>,
+    body: Bytes,
 }
 
-fn failure(status: u16, answer: &[u8]) -> ElasticsearchError {
-    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let error_type = answer["error"]["type"].as_str().unwrap_or_default();
-    let reason = innermost_reason(&answer["error"]).to_owned();
+/// What a request's end says of the whole of Elasticsearch. A 403 does not: the rights to one index
+/// may be missing, and others are none the worse.
+pub(crate) fn judge(pass: Pass, error: Option<&ElasticsearchError>) {
+    match error {
+        Some(error @ ElasticsearchError::Unavailable { after, .. }) => {
+            pass.failed(&error.to_string(), *after);
+        }
+        Some(error @ ElasticsearchError::Refused { status: 401, .. }) => {
+            pass.failed(&error.to_string(), None);
+        }
+        _ => pass.succeeded(),
+    }
+}
+
+/// `Retry-After` in seconds, which Elasticsearch itself does not send, but what stands before it does.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers.get("retry-after")?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds.clamp(1, LONGEST_RETRY_AFTER)))
+}
+
+/// A 404 where something has to be: a proxy without its cluster, or an index that may not be made.
+fn nothing_there() -> ElasticsearchError {
+    ElasticsearchError::unavailable("status 404: there is no such index or API")
+}
+
+fn failure(answer: &Answer) -> ElasticsearchError {
+    let (status, after) = (answer.status, answer.after);
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let error_type = body["error"]["type"].as_str().unwrap_or_default();
+    let reason = innermost_reason(&body["error"]).to_owned();
     match of_request(status, error_type) {
         RequestOutcome::Halve => ElasticsearchError::TooLarge,
         RequestOutcome::Refused => ElasticsearchError::Refused { status, reason },
         RequestOutcome::Broken => ElasticsearchError::Rejected { status, reason },
         RequestOutcome::Again | RequestOutcome::Items => {
-            ElasticsearchError::Unavailable(format!("status {status}: {reason}"))
+            let why = format!("status {status}: {reason}");
+            ElasticsearchError::Unavailable { why, after }
         }
     }
 }

@@ -46,12 +46,21 @@ impl Filling {
         }
     }
 
+    /// Whether lines wait in a body that is not full.
+    pub(crate) fn is_begun(&self) -> bool {
+        !self.builder.is_empty()
+    }
+
+    /// Closes the body that is being filled, full or not.
+    pub(crate) fn close(&mut self) {
+        if self.is_begun() {
+            self.full.push(self.builder.take());
+        }
+    }
+
     /// All bodies that are left, the last one maybe not full.
     pub(crate) fn finish(&mut self) -> Vec<BulkBody> {
-        let mut bodies = std::mem::take(&mut self.full);
-        if !self.builder.is_empty() {
-            bodies.push(self.builder.take());
-        }
-        bodies
+        self.close();
+        std::mem::take(&mut self.full)
     }
 }

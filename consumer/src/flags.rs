@@ -7,10 +7,11 @@ use broker::{ConsumerBrokerFlags, topology::Queues};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use notice::{IndexName, IndexPatterns, Instance, SealKeys};
 use secrecy::SecretString;
-use service::{cli::host_in_url, logs::LogFlags};
+use service::{admin::Readiness, cli::host_in_url, logs::LogFlags};
 use url::Url;
 
 use crate::{
+    consume::QUEUE,
     elasticsearch::{self, Elasticsearch},
     gitlab::Gitlab,
 };
@@ -60,6 +61,10 @@ pub struct Flags {
     /// GitLab token of scope `read_api`, used where a notice brought none.
     #[arg(long, env = "JOBLOGS_GITLAB_TOKEN", hide_env_values = true)]
     pub gitlab_token: Option<String>,
+    /// How many requests a second a GitLab gets, 0 for as many as its own limits leave. GitLab.com takes
+    /// 2,000 a minute from a user.
+    #[arg(long, env = "JOBLOGS_GITLAB_RATE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub gitlab_rate: u32,
     /// File that holds the token of --gitlab-token.
     #[arg(long, env = "JOBLOGS_GITLAB_TOKEN_FILE")]
     pub gitlab_token_file: Option<PathBuf>,
@@ -193,6 +198,7 @@ pub struct Config {
     pub(crate) concurrency: u16,
     pub(crate) patience: Duration,
     pub(crate) admin: Admin,
+    pub(crate) readiness: Readiness,
     pub(crate) elasticsearch: Elasticsearch,
     pub(crate) naming: Naming,
 }
@@ -221,18 +227,21 @@ impl Flags {
             self.gitlab_token_file.as_deref(),
         )?;
         let instance = Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?;
+        let readiness = Readiness::waiting_for(&[QUEUE, elasticsearch::DEPENDENCY, "rabbitmq"]);
         Ok(Config {
             queues: Queues {
                 jobs: self.broker.rmq_queue.clone(),
             },
             broker: self.broker.settings()?,
-            gitlab: Gitlab::new(instance).context("--gitlab (JOBLOGS_GITLAB)")?,
+            gitlab: Gitlab::new(instance, self.gitlab_rate, readiness.clone())
+                .context("--gitlab (JOBLOGS_GITLAB)")?,
             gitlab_token,
             seal_keys: SealKeys::parse(&keys).context("--seal-key (JOBLOGS_SEAL_KEY)")?,
             concurrency: self.concurrency,
             patience: Duration::from_hours(self.patience_hours.into()),
             admin: admin(self.admin.as_deref())?,
-            elasticsearch: elasticsearch.client()?,
+            elasticsearch: elasticsearch.client(readiness.clone())?,
+            readiness,
             naming: elasticsearch.naming()?,
         })
     }
@@ -252,8 +261,8 @@ pub(crate) fn admin(text: Option<&str>) -> Result<Admin> {
 }
 
 impl ElasticsearchFlags {
-    /// A client with these settings, checked; nothing is contacted.
-    pub(crate) fn client(&self) -> Result<Elasticsearch> {
+    /// A client with these settings, checked, whose circuit `readiness` hears of; nothing is contacted.
+    pub(crate) fn client(&self, readiness: Readiness) -> Result<Elasticsearch> {
         let host = self
             .es_host
             .as_ref()
@@ -280,7 +289,7 @@ impl ElasticsearchFlags {
             verify: self.es_verify_ssl,
             ca: ca.transpose()?,
         };
-        Elasticsearch::new(&settings)
+        Elasticsearch::new(&settings, readiness)
     }
 
     /// How indices are named.
@@ -352,7 +361,13 @@ mod tests {
     fn a_host_that_is_more_than_a_host_is_refused() {
         for host in ["http://es", "es/path", "user@es", "es?x", "es#x", ""] {
             let cli = Cli::try_parse_from(["consumer", "--es-host", host, "--es-pass", "x"]);
-            assert!(cli.unwrap().elasticsearch.client().is_err(), "{host}");
+            assert!(
+                cli.unwrap()
+                    .elasticsearch
+                    .client(Readiness::default())
+                    .is_err(),
+                "{host}"
+            );
         }
     }
 }

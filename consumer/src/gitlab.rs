@@ -3,9 +3,10 @@
 //! INVARIANT: the token goes only to the configured origin, in the header `PRIVATE-TOKEN`, and
 //! redirects are never followed (reqwest would carry that header to another host).
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use metrics::counter;
 use notice::{Instance, JobId, ProjectId};
 use reqwest::{
     Client, Response, StatusCode,
@@ -13,14 +14,22 @@ use reqwest::{
     redirect::Policy,
 };
 use secrecy::{ExposeSecret, SecretString};
+use service::admin::Readiness;
 
-use crate::{causes, job::Job};
+use crate::{
+    causes,
+    circuit::{Circuit, Pass, StayAway},
+    job::Job,
+    rate::Rate,
+};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// For a whole answer with a job's facts.
 const FACTS: Duration = Duration::from_secs(30);
 /// Between two pieces of a trace: Rails may take a minute before the first byte of a large one.
 const SILENCE: Duration = Duration::from_secs(90);
+/// For the request that goes ahead after an outage, before others come back later.
+const TRIAL: Duration = Duration::from_secs(10);
 /// A job's facts have a few KiB.
 const LARGEST_FACTS: usize = 1 << 20;
 
@@ -33,31 +42,74 @@ pub(crate) enum GitlabError {
     /// 404: no such job, or not visible with this token. Final.
     #[error("GitLab knows no such job, or the token can't see it")]
     NotFound,
-    /// 429: not before this long.
-    #[error("GitLab limits the rate; not before {0:?}")]
+    /// 429, or 503 with `Retry-After`: not before this long.
+    #[error("GitLab wants no more requests for {0:?}")]
     RateLimited(Duration),
     /// 5xx, a reset, a time-out, or an answer that is none of the API's: try again.
     #[error("GitLab gave no usable answer: {0}")]
     Unavailable(String),
+    /// It was not asked at all: others had no usable answer from it. Not before this long.
+    #[error("GitLab is not asked for a while: {}", .0.why)]
+    NotAsked(StayAway),
 }
+
+/// What a status means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Usable,
+    TokenRefused,
+    NotFound,
+    RateLimited,
+    Redirects,
+    Unavailable,
+}
+
+/// By the status; the first row that fits counts.
+const ANSWERS: [(RangeInclusive<u16>, Answer); 7] = [
+    (200..=200, Answer::Usable),
+    (300..=399, Answer::Redirects),
+    (401..=401, Answer::TokenRefused),
+    (403..=403, Answer::TokenRefused),
+    (404..=404, Answer::NotFound),
+    (429..=429, Answer::RateLimited),
+    (0..=u16::MAX, Answer::Unavailable),
+];
 
 /// A client of one instance; clones share connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Gitlab {
     instance: Instance,
     http: Client,
+    rate: Arc<Rate>,
+    circuit: Circuit,
 }
 
 impl Gitlab {
-    /// A client of this instance.
-    pub(crate) fn new(instance: Instance) -> reqwest::Result<Self> {
+    /// A client of this instance, which asks only so often in a second (0: as often as it wants) and
+    /// whose circuit `readiness` hears of.
+    pub(crate) fn new(
+        instance: Instance,
+        per_second: u32,
+        readiness: Readiness,
+    ) -> reqwest::Result<Self> {
         let http = Client::builder()
             .redirect(Policy::none())
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
             .user_agent(concat!("joblogs/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { instance, http })
+        let circuit = Circuit::new(instance.name().as_str(), "gitlab", readiness);
+        Ok(Self {
+            instance,
+            http,
+            rate: Arc::new(Rate::new(per_second)),
+            circuit,
+        })
+    }
+
+    /// Whether work that needs it is begun.
+    pub(crate) fn circuit(&self) -> &Circuit {
+        &self.circuit
     }
 
     /// Which GitLab it asks.
@@ -119,33 +171,78 @@ impl Gitlab {
         Ok(answer)
     }
 
+    /// Asks once, when it is our turn and unless the circuit is open. Whoever gets an answer that is
+    /// none of the API's after all, as a login page, is no worse off than behind any other proxy.
     async fn get(&self, url: url::Url, token: &SecretString) -> Result<Response, GitlabError> {
         let mut token = HeaderValue::from_str(token.expose_secret())
             .map_err(|_| GitlabError::TokenRefused(StatusCode::UNAUTHORIZED.as_u16()))?;
         token.set_sensitive(true);
-        let answer = self
-            .http
-            .get(url)
-            .header("PRIVATE-TOKEN", token)
-            .send()
-            .await?;
-        match answer.status() {
-            StatusCode::OK => Ok(answer),
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Err(GitlabError::TokenRefused(status.as_u16()))
-            }
-            StatusCode::NOT_FOUND => Err(GitlabError::NotFound),
-            StatusCode::TOO_MANY_REQUESTS => Err(GitlabError::RateLimited(retry_after(&answer))),
-            status if status.is_redirection() => Err(GitlabError::Unavailable(format!(
-                "it redirects ({}) to {}; if that is where it really is, give --gitlab that address",
-                status.as_u16(),
-                origin_of_redirect(&answer)
-            ))),
-            status => Err(GitlabError::Unavailable(format!(
-                "status {}",
-                status.as_u16()
-            ))),
+        if let Some(stay) = self.circuit.rests() {
+            return Err(GitlabError::NotAsked(stay));
         }
+        self.rate.turn().await;
+        // It may have opened meanwhile.
+        let pass = self.pass().await.map_err(GitlabError::NotAsked)?;
+        let request = self.http.get(url).header("PRIVATE-TOKEN", token);
+        let outcome = match request.send().await {
+            Ok(answer) => {
+                self.rate.heed(answer.headers());
+                read_status(answer)
+            }
+            Err(error) => Err(error.into()),
+        };
+        counter!("joblogs_gitlab_requests_total", "outcome" => name_of(&outcome)).increment(1);
+        match &outcome {
+            Err(error @ GitlabError::Unavailable(_)) => pass.failed(&error.to_string(), None),
+            Err(error @ GitlabError::RateLimited(after)) => {
+                pass.failed(&error.to_string(), Some(*after));
+            }
+            _ => pass.succeeded(),
+        }
+        outcome
+    }
+
+    /// Leave to ask. Where another one has gone ahead, its outcome is waited for.
+    async fn pass(&self) -> Result<Pass, StayAway> {
+        match self.circuit.try_pass() {
+            Err(stay) if stay.after.is_zero() => {
+                let pass = tokio::time::timeout(TRIAL, self.circuit.pass()).await;
+                pass.map_err(|_| stay)
+            }
+            pass => pass,
+        }
+    }
+}
+
+fn read_status(answer: Response) -> Result<Response, GitlabError> {
+    let status = answer.status().as_u16();
+    let row = ANSWERS
+        .iter()
+        .find(|(statuses, _)| statuses.contains(&status));
+    match row.map_or(Answer::Unavailable, |(_, answer)| *answer) {
+        Answer::Usable => Ok(answer),
+        Answer::TokenRefused => Err(GitlabError::TokenRefused(status)),
+        Answer::NotFound => Err(GitlabError::NotFound),
+        Answer::RateLimited => Err(GitlabError::RateLimited(retry_after(&answer))),
+        Answer::Redirects => Err(GitlabError::Unavailable(format!(
+            "it redirects ({status}) to {}; if that is where it really is, give --gitlab that address",
+            origin_of_redirect(&answer)
+        ))),
+        Answer::Unavailable if answer.headers().contains_key(header::RETRY_AFTER) => {
+            Err(GitlabError::RateLimited(retry_after(&answer)))
+        }
+        Answer::Unavailable => Err(GitlabError::Unavailable(format!("status {status}"))),
+    }
+}
+
+/// The value of a metric's label.
+fn name_of(outcome: &Result<Response, GitlabError>) -> &'static str {
+    match outcome {
+        Ok(_) => "ok",
+        Err(GitlabError::TokenRefused(_)) => "token_refused",
+        Err(GitlabError::NotFound) => "not_found",
+        Err(GitlabError::RateLimited(_)) => "rate_limited",
+        Err(GitlabError::Unavailable(_) | GitlabError::NotAsked(_)) => "unavailable",
     }
 }
 
@@ -182,5 +279,33 @@ impl From<reqwest::Error> for GitlabError {
     /// Without its URL: ours hold no secret, but they are long.
     fn from(error: reqwest::Error) -> Self {
         Self::Unavailable(causes(&error.without_url()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_go_by_their_status() {
+        for (status, answer) in [
+            (200, Answer::Usable),
+            (204, Answer::Unavailable),
+            (206, Answer::Unavailable),
+            (302, Answer::Redirects),
+            (400, Answer::Unavailable),
+            (401, Answer::TokenRefused),
+            (403, Answer::TokenRefused),
+            (404, Answer::NotFound),
+            (408, Answer::Unavailable),
+            (429, Answer::RateLimited),
+            (500, Answer::Unavailable),
+            (503, Answer::Unavailable),
+        ] {
+            let row = ANSWERS
+                .iter()
+                .find(|(statuses, _)| statuses.contains(&status));
+            assert_eq!(row.unwrap().1, answer, "{status}");
+        }
     }
 }

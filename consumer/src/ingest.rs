@@ -9,18 +9,18 @@ use notice::{Message, Token, TokenBinding};
 use reqwest::Response;
 use secrecy::SecretString;
 use serde_json::Value;
-use trace::{Options, Parser, Summary};
 
 use crate::{
     attempt::Attempt,
+    circuit::StayAway,
     context::{Context, Forge, Step},
-    document::{Action, Indices, LineWriter, PAGE_BYTES, facts, job_key},
+    document::{Indices, facts, job_key},
     elasticsearch::ElasticsearchError,
-    filling::Filling,
     gitlab::GitlabError,
     job::Job,
-    manifest::{Errors, Manifest, State, state_of},
-    sink::{Sink, Tally},
+    manifest::{Manifest, State},
+    places::{HUGE, Place},
+    reading::Read,
 };
 
 /// Between a job's end and the first look at its trace: GitLab's read replicas lag behind.
@@ -50,6 +50,11 @@ const POLLS: [&[Duration]; 7] = [
     &[],
 ];
 
+/// For how long a message is held while Elasticsearch is down, before it waits in the broker.
+const HOLD: Duration = Duration::from_mins(10);
+/// When a place for a huge trace is looked for again.
+const FOR_A_HUGE_PLACE: Duration = Duration::from_secs(20);
+
 /// What is to become of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -59,6 +64,15 @@ pub(crate) enum Outcome {
     Running {
         /// Its status.
         status: String,
+    },
+    /// Nothing could be tried, through no fault of its own.
+    Later {
+        /// Not before this long.
+        after: Duration,
+        /// Why.
+        reason: String,
+        /// The size of the trace, where it waits for a place among the huge ones.
+        huge: Option<u64>,
     },
     /// It has to be looked at again.
     Wait {
@@ -75,6 +89,8 @@ pub(crate) enum Outcome {
         step: &'static str,
         /// Why.
         reason: String,
+        /// What its manifest says.
+        state: State,
     },
 }
 
@@ -86,47 +102,63 @@ pub(crate) async fn ingest(
     attempt: &Attempt,
     step: &Step,
 ) -> Outcome {
-    let forge = context
-        .forges
-        .iter()
-        .find(|forge| *forge.gitlab.instance().name() == message.instance)
-        .expect("a message of another instance is not read");
-    let work = Work {
-        context,
-        forge,
-        message,
-        attempt,
-        step,
-        started: Instant::now(),
-    };
+    let work = Work::new(context, message, attempt, step);
     work.run(token).await.unwrap_or_else(|outcome| outcome)
 }
 
-struct Work<'a> {
-    context: &'a Context,
-    forge: &'a Forge,
-    message: &'a Message,
-    attempt: &'a Attempt,
+/// The manifest of a job whose message is given up: it says why there is no more of its log.
+pub(crate) async fn record_death(
+    context: &Context,
+    message: &Message,
+    attempt: &Attempt,
+    state: State,
+    reason: &str,
+) -> Result<(), ElasticsearchError> {
+    let step = Step::default();
+    let work = Work::new(context, message, attempt, &step);
+    let manifest = work.manifest(None).state(state, false).reason(reason);
+    // Its job's end is not known, so the day of the notice stands in for it.
+    let day = message.received_at.to_zoned(TimeZone::UTC).date();
+    let indices = Indices::of(&context.naming, message.index_name.as_ref(), day);
+    let manifest = manifest.took(work.started);
+    manifest
+        .write(&context.elasticsearch, &indices.jobs, &job_key(message))
+        .await
+}
+
+/// One message on its way.
+pub(crate) struct Work<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) forge: &'a Forge,
+    pub(crate) message: &'a Message,
+    pub(crate) attempt: &'a Attempt,
     step: &'a Step,
     started: Instant,
 }
 
-/// A trace that went through the parser and into Elasticsearch.
-struct Read {
-    summary: Summary,
-    /// How many lines were sent.
-    lines: u64,
-    tally: Tally,
-    errors: Errors,
-    state: State,
-    complete: bool,
-}
+impl<'a> Work<'a> {
+    fn new(
+        context: &'a Context,
+        message: &'a Message,
+        attempt: &'a Attempt,
+        step: &'a Step,
+    ) -> Self {
+        let mut forges = context.forges.iter();
+        let forge = forges.find(|forge| *forge.gitlab.instance().name() == message.instance);
+        Self {
+            context,
+            forge: forge.expect("a message of another instance is not read"),
+            message,
+            attempt,
+            step,
+            started: Instant::now(),
+        }
+    }
 
-impl Work<'_> {
     async fn run(&self, token: &Token) -> Result<Outcome, Outcome> {
-        self.step.enter("open the token");
+        self.enter("open the token");
         let token = self.open(token)?;
-        self.step.enter("fetch the job");
+        self.enter("fetch the job");
         let job = self.fetch_job(&token).await?;
         if job.erased_at.is_some() {
             return self.without_trace(&job, State::Erased).await;
@@ -135,18 +167,24 @@ impl Work<'_> {
             return self.without_trace(&job, State::NoTrace).await;
         }
         wait_for_replicas(&job).await;
-        self.step.enter("fetch the trace");
-        let permit = self.context.reading.acquire().await;
-        let _permit = permit.expect("the semaphore is never closed");
+        self.enter("wait for Elasticsearch");
+        self.wait_for_elasticsearch().await?;
+        self.enter("fetch the trace");
+        let place = self.take_place().await?;
         let Some(trace) = self.fetch_trace(&job, &token).await? else {
             return self.after_empty_trace(&job).await;
         };
+        let place = self.find_place(place, trace.content_length())?;
         let indices = self.indices(&job);
-        self.step.enter("index the lines");
-        let read = self.index_trace(trace, &job, &indices).await?;
+        self.enter("index the lines");
+        let read = self.index_trace(trace, &job, &indices, place).await?;
         self.write_manifest(&job, &indices, &read).await?;
         let again = self.look_again(read.complete, read.summary.bytes);
         Ok(again.unwrap_or(Outcome::Indexed))
+    }
+
+    fn enter(&self, step: &'static str) {
+        self.step.enter(step, self.message.job_id);
     }
 
     /// The token to ask GitLab with: the caller's, or the operator's where the notice brought none.
@@ -160,10 +198,11 @@ impl Work<'_> {
                     .context
                     .seal_keys
                     .open(sealed, binding(self.message), now);
-                opened.map_err(|error| self.dead(&error))
+                opened.map_err(|error| self.dead(&error, State::Forbidden))
             }
             Token::Absent => self.forge.token.clone().ok_or_else(|| {
-                self.dead(&"the notice brought no GitLab token, and there is no --gitlab-token")
+                let missing = "the notice brought no GitLab token, and there is no --gitlab-token";
+                self.dead(&missing, State::Forbidden)
             }),
         }
     }
@@ -184,6 +223,41 @@ impl Work<'_> {
         }
     }
 
+    /// No trace is begun whose lines nobody would take.
+    async fn wait_for_elasticsearch(&self) -> Result<(), Outcome> {
+        let circuit = self.context.elasticsearch.circuit();
+        let closed = tokio::time::timeout(HOLD, circuit.closed()).await;
+        closed.map_err(|_| {
+            let why = circuit.why().unwrap_or_default();
+            wait(&ElasticsearchError::unavailable(why))
+        })
+    }
+
+    /// A place among the traces that are read; for one that is known to be huge, at once or later.
+    async fn take_place(&self) -> Result<Place<'_>, Outcome> {
+        match self.attempt.huge_bytes {
+            size if size > HUGE => self.huge_place(size),
+            _ => Ok(self.context.places.take().await),
+        }
+    }
+
+    /// A place where a trace of this size may stay.
+    fn find_place<'p>(&'p self, place: Place<'p>, size: Option<u64>) -> Result<Place<'p>, Outcome> {
+        match size {
+            Some(size) if place.is_too_small_for(size) => self.huge_place(size),
+            _ => Ok(place),
+        }
+    }
+
+    pub(crate) fn huge_place(&self, size: u64) -> Result<Place<'_>, Outcome> {
+        let place = self.context.places.try_take_huge();
+        place.ok_or_else(|| Outcome::Later {
+            after: FOR_A_HUGE_PLACE,
+            reason: "other huge traces are being read".to_owned(),
+            huge: Some(size),
+        })
+    }
+
     /// The trace as a stream; `None` where GitLab has none.
     async fn fetch_trace(
         &self,
@@ -200,31 +274,39 @@ impl Work<'_> {
 
     /// What an answer of GitLab's that is none means for the message.
     async fn refused(&self, job: Option<&Job>, error: GitlabError) -> Outcome {
-        let step = self.step.name();
-        let (state, outcome) = match error {
-            GitlabError::TokenRefused(_) => {
-                let reason = format!("token refused: {error}");
-                (State::Forbidden, Outcome::Dead { step, reason })
-            }
-            GitlabError::NotFound => (State::Gone, Outcome::Indexed),
-            GitlabError::RateLimited(after) => {
-                return Outcome::Wait {
-                    after: Some(after),
-                    reason: error.to_string(),
-                    look: None,
-                };
-            }
-            GitlabError::Unavailable(_) => return wait(&error),
-        };
-        let manifest = self.manifest(job).state(state, false).took(self.started);
+        match error {
+            GitlabError::TokenRefused(_) => Outcome::Dead {
+                step: self.step.name(),
+                reason: format!("token refused: {error}"),
+                state: State::Forbidden,
+            },
+            GitlabError::NotFound => self.gone(job).await,
+            GitlabError::RateLimited(after) => Outcome::Wait {
+                after: Some(after),
+                reason: error.to_string(),
+                look: None,
+            },
+            GitlabError::NotAsked(StayAway { after, .. }) => Outcome::Later {
+                after,
+                reason: error.to_string(),
+                huge: None,
+            },
+            GitlabError::Unavailable(_) => wait(&error),
+        }
+    }
+
+    /// A job that GitLab does not know, or has no more of.
+    async fn gone(&self, job: Option<&Job>) -> Outcome {
+        let manifest = self
+            .manifest(job)
+            .state(State::Gone, false)
+            .took(self.started);
         let indices = match job {
             Some(job) => self.indices(job),
             None => self.indices_of_unknown_job(),
         };
-        match self.write(&manifest, &indices).await {
-            Ok(()) => outcome,
-            Err(wait) => wait,
-        }
+        let written = self.write(&manifest, &indices).await;
+        written.err().unwrap_or(Outcome::Indexed)
     }
 
     async fn without_trace(&self, job: &Job, state: State) -> Result<Outcome, Outcome> {
@@ -245,82 +327,6 @@ impl Work<'_> {
             .took(self.started);
         self.write(&manifest, &self.indices(job)).await?;
         Ok(self.look_again(complete, 0).unwrap_or(Outcome::Indexed))
-    }
-
-    /// Streams the trace through the parser into Elasticsearch; what is held does not grow with it.
-    async fn index_trace(
-        &self,
-        mut trace: Response,
-        job: &Job,
-        indices: &Indices,
-    ) -> Result<Read, Outcome> {
-        let size = trace.content_length();
-        let mut filling = Filling::new(self.line_writer(job, size));
-        let mut sink = Sink::new(
-            self.context.elasticsearch.clone(),
-            indices.clone(),
-            self.context.budget.clone(),
-        );
-        let mut parser = Parser::new(Options::default());
-        while let Some(chunk) = trace
-            .chunk()
-            .await
-            .map_err(|error| wait(&GitlabError::from(error)))?
-        {
-            counter!("joblogs_trace_bytes_total").increment(chunk.len() as u64);
-            parser.push(&chunk, &mut |line| filling.add(&line));
-            for body in filling.full.drain(..) {
-                sink.send(body)
-                    .await
-                    .map_err(|error| self.refused_by_elasticsearch(&error))?;
-            }
-        }
-        // What comes out at the end may be a part of a line: where the trace has not got its end yet
-        // it is left out, for under `create` it would stay in the way of the whole line.
-        let mut last = Filling::new(filling.writer.clone());
-        let summary = parser.finish(&mut |line| last.add(&line));
-        let (state, complete) = state_of(job, &summary);
-        let mut lines = filling.lines;
-        let mut bodies = filling.finish();
-        if complete || self.is_last_look() {
-            lines += last.lines;
-            bodies.extend(last.finish());
-        }
-        for body in bodies {
-            sink.send(body)
-                .await
-                .map_err(|error| self.refused_by_elasticsearch(&error))?;
-        }
-        let mut errors = filling.errors;
-        errors.append(last.errors);
-        let tally = sink
-            .finish()
-            .await
-            .map_err(|error| self.refused_by_elasticsearch(&error))?;
-        Ok(Read {
-            summary,
-            lines,
-            tally,
-            errors,
-            state,
-            complete,
-        })
-    }
-
-    fn line_writer(&self, job: &Job, size: Option<u64>) -> LineWriter {
-        // Lines of a trace that was shorter at the last look may have been given other links.
-        let has_grown = self.attempt.looks > 0 && size != Some(self.attempt.seen_bytes);
-        let action = match size {
-            Some(size) if has_grown && size > PAGE_BYTES => Action::Index,
-            _ => Action::Create,
-        };
-        LineWriter::new(
-            action,
-            &job_key(self.message),
-            self.facts(Some(job)),
-            Some(job),
-            size,
-        )
     }
 
     async fn write_manifest(
@@ -376,11 +382,11 @@ impl Work<'_> {
         })
     }
 
-    fn is_last_look(&self) -> bool {
+    pub(crate) fn is_last_look(&self) -> bool {
         self.attempt.looks as usize >= LOOKS.len()
     }
 
-    fn facts(&self, job: Option<&Job>) -> Value {
+    pub(crate) fn facts(&self, job: Option<&Job>) -> Value {
         let instance = self.forge.gitlab.instance();
         facts(self.message, job, instance, self.attempt.number)
     }
@@ -397,25 +403,28 @@ impl Work<'_> {
         }
     }
 
-    fn dead(&self, reason: &dyn std::fmt::Display) -> Outcome {
+    fn dead(&self, reason: &dyn std::fmt::Display, state: State) -> Outcome {
         Outcome::Dead {
             step: self.step.name(),
             reason: reason.to_string(),
+            state,
         }
     }
 
-    fn refused_by_elasticsearch(&self, error: &ElasticsearchError) -> Outcome {
+    pub(crate) fn refused_by_elasticsearch(&self, error: &ElasticsearchError) -> Outcome {
         match error {
-            ElasticsearchError::Rejected { .. } | ElasticsearchError::TooLarge => self.dead(error),
+            ElasticsearchError::Rejected { .. } | ElasticsearchError::TooLarge => {
+                self.dead(error, State::Incomplete)
+            }
             // Wrong credentials are the operator's to mend; no message is lost over them.
             ElasticsearchError::Refused { .. }
-            | ElasticsearchError::Unavailable(_)
+            | ElasticsearchError::Unavailable { .. }
             | ElasticsearchError::Conflict => wait(error),
         }
     }
 
     async fn write(&self, manifest: &Manifest, indices: &Indices) -> Result<(), Outcome> {
-        self.step.enter("write the manifest");
+        self.enter("write the manifest");
         manifest
             .write(
                 &self.context.elasticsearch,
@@ -456,7 +465,7 @@ async fn wait_for_replicas(job: &Job) {
     tokio::time::sleep(REPLICA_LAG.saturating_sub(since)).await;
 }
 
-fn wait(error: &dyn std::error::Error) -> Outcome {
+pub(crate) fn wait(error: &dyn std::error::Error) -> Outcome {
     Outcome::Wait {
         after: None,
         reason: error.to_string(),

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod bulk;
+mod circuit;
 mod consume;
 mod context;
 mod delivery;
@@ -18,12 +19,17 @@ mod job;
 mod manifest;
 mod outcome;
 mod parse;
+mod patience;
+mod places;
+mod rate;
+mod reading;
 mod setup;
 mod sink;
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use service::admin::Readiness;
 
 pub use consume::Consumer;
 pub use flags::{Cli, Command, Config, ElasticsearchFlags, Flags, ParseFlags, SetupFlags};
@@ -36,7 +42,7 @@ pub fn setup_of(
     flags: &SetupFlags,
     elasticsearch: &ElasticsearchFlags,
 ) -> Result<impl Future<Output = Result<()>>> {
-    let client = elasticsearch.client()?;
+    let client = elasticsearch.client(Readiness::default())?;
     let naming = elasticsearch.naming()?;
     let asked = flags.index_names.clone().unwrap_or_default();
     let setup = Setup {

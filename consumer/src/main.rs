@@ -27,10 +27,15 @@ async fn main() -> ExitCode {
 
 async fn consume(cli: Cli) -> Result<()> {
     let config = checked(cli.flags.into_config(&cli.elasticsearch));
-    Consumer::bind(config)
-        .await?
-        .run_until(service::shutdown::requested())
-        .await
+    let consumer = Consumer::bind(config).await?;
+    tokio::select! {
+        ended = consumer.run_until(service::shutdown::requested()) => ended,
+        _ = service::shutdown::insisted() => {
+            eprintln!("consumer: ended at once; the messages that it had come again");
+            // Not through the runtime, which would wait for what hangs.
+            std::process::exit(1);
+        }
+    }
 }
 
 /// Ends the process with one sentence where flags, variables or secret files are wrong.

@@ -169,8 +169,7 @@ impl Manifest {
         index: &str,
         key: &str,
     ) -> Result<(), ElasticsearchError> {
-        let mut outcome = Ok(());
-        for _ in 0..ATTEMPTS {
+        let write = || async {
             let path = match elasticsearch.document(index, key).await? {
                 None => format!("{index}/_create/{key}"),
                 Some(there) if is_better(&there.source, &self.0) => return Ok(()),
@@ -179,12 +178,22 @@ impl Manifest {
                     there.seq_no, there.primary_term
                 ),
             };
-            outcome = elasticsearch.put(&path, &self.0).await;
+            elasticsearch.put(&path, &self.0).await
+        };
+        let mut outcome = Ok(());
+        for _ in 0..ATTEMPTS {
+            outcome = elasticsearch.persist(&write).await;
             if outcome != Err(ElasticsearchError::Conflict) {
-                return outcome;
+                break;
             }
         }
         outcome
+    }
+
+    /// Why it says no more than it does.
+    pub(crate) fn reason(mut self, reason: &str) -> Self {
+        self.0["reason"] = reason.into();
+        self
     }
 }
 

@@ -111,7 +111,7 @@ async fn insist<T>(
 ) -> Result<T, ElasticsearchError> {
     loop {
         match ask().await {
-            Err(error @ ElasticsearchError::Unavailable(_)) if Instant::now() < end => {
+            Err(error @ ElasticsearchError::Unavailable { .. }) if Instant::now() < end => {
                 tracing::warn!(%error, "waiting for Elasticsearch");
                 sleep(PAUSE).await;
             }

@@ -1,34 +1,29 @@
 //! The way of bulk bodies into Elasticsearch: two in flight, each sent until every document in it is
 //! there, was there before, or is recorded as rejected.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use metrics::{counter, histogram};
-use rand::Rng;
 use serde_json::{Value, json};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
-    time::{Instant, sleep},
+    time::Instant,
 };
 
 use crate::{
     bulk::{BulkBody, BulkBuilder},
+    circuit::Pass,
     document::Indices,
-    elasticsearch::{Elasticsearch, ElasticsearchError, Item},
+    elasticsearch::{Elasticsearch, ElasticsearchError, Item, judge},
     outcome::{ItemOutcome, of_item},
+    patience::Patience,
 };
 
 /// Requests of one job on their way at the same time: Elasticsearch works while we fill the next.
 const IN_FLIGHT: usize = 2;
-/// Waits between attempts: up to this at first, doubling up to the longest, with full jitter.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// After so long without any document taken, the message goes back to wait in the broker.
-const PATIENCE: Duration = Duration::from_mins(2);
-/// KiB of bodies that all jobs together may have on their way: text that does not compress would
-/// otherwise multiply with the number of jobs.
-const BUDGET: u32 = 24 * 1024;
+/// Bodies that all jobs together may hold, beyond one for each trace that is being read.
+const SPARE: usize = 8;
 /// Bytes of a rejected line that are kept.
 const KEPT_OF_REJECTED: usize = 1024;
 
@@ -56,13 +51,27 @@ impl Tally {
     }
 }
 
-/// What all jobs together may have on their way.
+/// Room for the bodies of all jobs together: while Elasticsearch is down, memory must not grow with
+/// the jobs that wait for it.
 #[derive(Clone)]
 pub(crate) struct Budget(Arc<Semaphore>);
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BUDGET as usize)))
+/// Room for one body, from its first line until Elasticsearch has it.
+pub(crate) struct Room(
+    #[allow(dead_code, reason = "it is given back when dropped")] OwnedSemaphorePermit,
+);
+
+impl Budget {
+    /// Room for so many traces that are read at the same time.
+    pub(crate) fn for_traces(traces: usize) -> Self {
+        Self(Arc::new(Semaphore::new(traces + SPARE)))
+    }
+
+    /// Waits for room. Whoever reads a trace holds no more than one body that is not on its way, so
+    /// there is always some body whose end gives room.
+    pub(crate) async fn room(&self) -> Room {
+        let permit = self.0.clone().acquire_owned().await;
+        Room(permit.expect("the semaphore is never closed"))
     }
 }
 
@@ -70,40 +79,35 @@ impl Default for Budget {
 pub(crate) struct Sink {
     sender: Sender,
     in_flight: JoinSet<Result<Tally, ElasticsearchError>>,
-    budget: Budget,
     tally: Tally,
 }
 
 impl Sink {
     /// A sink for one job.
-    pub(crate) fn new(elasticsearch: Elasticsearch, indices: Indices, budget: Budget) -> Self {
+    pub(crate) fn new(elasticsearch: Elasticsearch, indices: Indices) -> Self {
         Self {
             sender: Sender {
                 elasticsearch,
                 indices,
             },
             in_flight: JoinSet::new(),
-            budget,
             tally: Tally::default(),
         }
     }
 
     /// Sends a body; waits while two others are on their way.
-    pub(crate) async fn send(&mut self, body: BulkBody) -> Result<(), ElasticsearchError> {
+    pub(crate) async fn send(
+        &mut self,
+        body: BulkBody,
+        room: Room,
+    ) -> Result<(), ElasticsearchError> {
         while self.in_flight.len() >= IN_FLIGHT {
             self.join().await?;
         }
         let sender = self.sender.clone();
-        let kibibytes = u32::try_from(body.gzip.len() / 1024 + 1).unwrap_or(BUDGET);
-        let permit = self
-            .budget
-            .0
-            .clone()
-            .acquire_many_owned(kibibytes.min(BUDGET));
-        let permit = permit.await.expect("the semaphore is never closed");
         self.in_flight.spawn(async move {
             let delivered = sender.deliver(body).await;
-            drop(permit);
+            drop(room);
             delivered
         });
         Ok(())
@@ -142,6 +146,19 @@ struct Sorted {
     rejected: Vec<(usize, Item)>,
     /// The reason of the last item to be sent again.
     reason: String,
+    /// Whether one of them says that others would fare no better.
+    is_throttled: bool,
+}
+
+impl Sorted {
+    /// What it says of the whole of Elasticsearch: as long as something is taken, it works.
+    fn judge(&self, pass: Pass) {
+        if self.is_throttled && self.tally == Tally::default() {
+            pass.failed(&self.reason, None);
+        } else {
+            pass.succeeded();
+        }
+    }
 }
 
 impl Sender {
@@ -179,21 +196,29 @@ impl Sender {
         mut body: BulkBody,
         tally: &mut Tally,
     ) -> Result<Option<BulkBody>, ElasticsearchError> {
-        let mut pause = Pause::new();
+        let circuit = self.elasticsearch.circuit();
+        let mut patience = Patience::new(circuit);
         loop {
+            let pass = patience.pass().await?;
             let started = Instant::now();
             let answer = self.elasticsearch.bulk(&self.indices.lines, &body).await;
             histogram!("joblogs_bulk_seconds").record(started.elapsed());
             let sorted = match answer {
                 Ok(items) => sort(items),
-                Err(ElasticsearchError::TooLarge) => return Ok(Some(body)),
-                Err(error @ ElasticsearchError::Unavailable(_)) => {
-                    counter!("joblogs_bulk_retries_total").increment(1);
-                    pause.after(error).await?;
-                    continue;
+                Err(error) => {
+                    judge(pass, Some(&error));
+                    match error {
+                        ElasticsearchError::TooLarge => return Ok(Some(body)),
+                        error if error.is_passing() => {
+                            counter!("joblogs_bulk_retries_total").increment(1);
+                            patience.after(error).await?;
+                            continue;
+                        }
+                        error => return Err(error),
+                    }
                 }
-                Err(error) => return Err(error),
             };
+            sorted.judge(pass);
             tally.add(sorted.tally);
             if !sorted.rejected.is_empty() {
                 tally.rejected += self.record(&body, &sorted.rejected).await?;
@@ -202,12 +227,12 @@ impl Sender {
                 return Ok(None);
             }
             if sorted.again.len() < body.documents {
-                pause = Pause::new();
+                patience = Patience::new(circuit);
                 body = only(&body, &sorted.again)?;
             }
             counter!("joblogs_bulk_retries_total").increment(1);
-            pause
-                .after(ElasticsearchError::Unavailable(sorted.reason))
+            patience
+                .after(ElasticsearchError::unavailable(sorted.reason))
                 .await?;
         }
     }
@@ -231,33 +256,24 @@ impl Sender {
         }
         drop(documents);
         let body = builder.take();
-        let mut pause = Pause::new();
-        loop {
-            let answer = self.elasticsearch.bulk(&self.indices.rejected, &body).await;
-            let error = match answer {
-                Ok(items) => {
-                    let sorted = sort(items);
-                    if let Some((position, item)) = sorted.rejected.first() {
-                        return Err(ElasticsearchError::Rejected {
-                            status: item.status,
-                            reason: format!(
-                                "document {position} of {} rejected ones is not taken by {} either: {}",
-                                positions.len(),
-                                self.indices.rejected,
-                                item.error_type
-                            ),
-                        });
-                    }
-                    if sorted.again.is_empty() {
-                        return Ok(positions.len() as u64);
-                    }
-                    ElasticsearchError::Unavailable(sorted.reason)
-                }
-                Err(error @ ElasticsearchError::Unavailable(_)) => error,
-                Err(error) => return Err(error),
-            };
-            pause.after(error).await?;
-        }
+        let send = || async {
+            let items = self.elasticsearch.bulk(&self.indices.rejected, &body);
+            let sorted = sort(items.await?);
+            match sorted.rejected.first() {
+                Some((position, item)) => Err(ElasticsearchError::Rejected {
+                    status: item.status,
+                    reason: format!(
+                        "document {position} of {} rejected ones is not taken by {} either: {}",
+                        positions.len(),
+                        self.indices.rejected,
+                        item.error_type
+                    ),
+                }),
+                None if sorted.again.is_empty() => Ok(positions.len() as u64),
+                None => Err(ElasticsearchError::unavailable(sorted.reason)),
+            }
+        };
+        self.elasticsearch.persist(send).await
     }
 }
 
@@ -268,8 +284,9 @@ fn sort(items: Vec<Item>) -> Sorted {
             ItemOutcome::Created => sorted.tally.created += 1,
             ItemOutcome::Duplicate => sorted.tally.duplicates += 1,
             ItemOutcome::Rejected => sorted.rejected.push((position, item)),
-            ItemOutcome::Again => {
+            outcome @ (ItemOutcome::Again | ItemOutcome::Throttled) => {
                 sorted.again.push(position);
+                sorted.is_throttled |= outcome == ItemOutcome::Throttled;
                 sorted.reason = format!("{}: {}", item.error_type, item.reason);
             }
         }
@@ -302,34 +319,7 @@ fn only(body: &BulkBody, positions: &[usize]) -> Result<BulkBody, ElasticsearchE
 }
 
 fn unreadable(error: std::io::Error) -> ElasticsearchError {
-    ElasticsearchError::Unavailable(format!("a bulk body in memory can't be inflated: {error}"))
-}
-
-/// Waits between attempts, and the end of patience.
-struct Pause {
-    longest: Duration,
-    end: Instant,
-}
-
-impl Pause {
-    fn new() -> Self {
-        Self {
-            longest: FIRST_PAUSE,
-            end: Instant::now() + PATIENCE,
-        }
-    }
-
-    /// Waits, or gives the error back when patience is over.
-    async fn after(&mut self, error: ElasticsearchError) -> Result<(), ElasticsearchError> {
-        if Instant::now() >= self.end {
-            return Err(error);
-        }
-        tracing::debug!(%error, "sending again");
-        let pause = self.longest.mul_f64(rand::rng().random_range(0.0..1.0));
-        self.longest = (self.longest * 2).min(LONGEST_PAUSE);
-        sleep(pause).await;
-        Ok(())
-    }
+    ElasticsearchError::unavailable(format!("a bulk body in memory can't be inflated: {error}"))
 }
 
 #[cfg(test)]

@@ -49,17 +49,17 @@ pub(crate) async fn a_missing_privilege_loses_nothing(world: &World) -> Result<(
     may_write(world, &writer, &KINDS).await?;
     let lines = world.exact(&job, INDEXED).await?["lines"].clone();
 
-    // The manifest is refused as a whole: its message goes to sleep and comes again.
+    // The manifest is refused as a whole; it is tried again too.
     may_write(world, &writer, &["lines", "rejected"]).await?;
     let job = world.job().trace(Trace::Lines(1_000)).finished();
     listener.post(&job, &world.token).await?;
     world
         .until(
-            "the message has slept and sleeps again",
+            "the manifest is refused again and again",
             TRIED,
             async || {
-                let slept = world.times_logged("waiting", &job);
-                ensure!(slept >= 2, "{slept} times");
+                let refused = world.times_logged("refused, and tried again", &job);
+                ensure!(refused >= 2, "{refused} times");
                 Ok(())
             },
         )

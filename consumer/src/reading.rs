@@ -1,0 +1,169 @@
+//! A trace on its way: streamed from GitLab, through the parser, into bulk bodies, into Elasticsearch.
+//! What is held of it does not grow with it.
+
+use std::time::Duration;
+
+use metrics::counter;
+use reqwest::Response;
+use tokio::time::{Instant, sleep_until};
+use trace::{Options, Parser, Summary};
+
+use crate::{
+    document::{Action, Indices, LineWriter, PAGE_BYTES, job_key},
+    elasticsearch::ElasticsearchError,
+    filling::Filling,
+    gitlab::GitlabError,
+    ingest::{Outcome, Work, wait},
+    job::Job,
+    manifest::{Errors, State, state_of},
+    places::Place,
+    sink::{Sink, Tally},
+};
+
+/// Lines wait no longer than this for their bulk body to be full.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How long GitLab may let us wait for the pieces of one trace, all together. What came until then is
+/// kept as incomplete, and the trace looked at again: RabbitMQ takes a message away after 30 minutes.
+const SLOWEST: Duration = Duration::from_mins(15);
+
+/// A trace that went through the parser and into Elasticsearch.
+pub(crate) struct Read {
+    pub(crate) summary: Summary,
+    /// How many lines were sent.
+    pub(crate) lines: u64,
+    pub(crate) tally: Tally,
+    pub(crate) errors: Errors,
+    pub(crate) state: State,
+    pub(crate) complete: bool,
+}
+
+/// The pieces of a trace, and how long GitLab took over them.
+struct Pieces {
+    trace: Response,
+    bytes: u64,
+    waited: Duration,
+}
+
+/// What comes next.
+enum Next {
+    Piece(bytes::Bytes),
+    /// Nothing for a while: what waits to be sent should not wait longer.
+    Silence,
+    End,
+    /// GitLab takes too long over it.
+    TooSlow,
+}
+
+impl Pieces {
+    /// The next piece, or silence until then.
+    async fn next(&mut self, until: Instant) -> Result<Next, GitlabError> {
+        if self.waited > SLOWEST {
+            return Ok(Next::TooSlow);
+        }
+        let before = Instant::now();
+        let next = tokio::select! {
+            // What is there comes first: a steady stream is never silent.
+            biased;
+            piece = self.trace.chunk() => piece?.map_or(Next::End, Next::Piece),
+            () = sleep_until(until) => Next::Silence,
+        };
+        self.waited += before.elapsed();
+        if let Next::Piece(piece) = &next {
+            let size = piece.len() as u64;
+            self.bytes += size;
+            counter!("joblogs_trace_bytes_total").increment(size);
+        }
+        Ok(next)
+    }
+}
+
+impl Work<'_> {
+    /// Streams the trace through the parser into Elasticsearch.
+    pub(crate) async fn index_trace<'p>(
+        &'p self,
+        trace: Response,
+        job: &Job,
+        indices: &Indices,
+        mut place: Place<'p>,
+    ) -> Result<Read, Outcome> {
+        let refused = |error: ElasticsearchError| self.refused_by_elasticsearch(&error);
+        let mut filling = Filling::new(self.line_writer(job, trace.content_length()));
+        let mut sink = Sink::new(self.context.elasticsearch.clone(), indices.clone());
+        let mut parser = Parser::new(Options::default());
+        let mut pieces = Pieces {
+            trace,
+            bytes: 0,
+            waited: Duration::ZERO,
+        };
+        let mut room = self.context.budget.room().await;
+        let mut flush_at = Instant::now() + FLUSH;
+        let is_cut = loop {
+            let next = pieces.next(flush_at).await;
+            match next.map_err(|error| wait(&error))? {
+                Next::Piece(piece) => parser.push(&piece, &mut |line| filling.add(&line)),
+                Next::Silence if filling.is_begun() => filling.close(),
+                Next::Silence => flush_at = Instant::now() + FLUSH,
+                Next::End => break false,
+                Next::TooSlow => break true,
+            }
+            if place.is_too_small_for(pieces.bytes) {
+                place = self.huge_place(pieces.bytes)?;
+            }
+            for body in filling.full.drain(..) {
+                sink.send(body, room).await.map_err(refused)?;
+                room = self.context.budget.room().await;
+                flush_at = Instant::now() + FLUSH;
+            }
+        };
+        drop(place);
+        // What comes out at the end may be a part of a line: where the trace has not got its end yet
+        // it is left out, for under `create` it would stay in the way of the whole line.
+        let mut last = Filling::new(filling.writer.clone());
+        let summary = parser.finish(&mut |line| last.add(&line));
+        let (state, complete) = match state_of(job, &summary) {
+            _ if is_cut => (State::Incomplete, false),
+            state => state,
+        };
+        let mut bodies = filling.finish();
+        let (mut lines, mut errors) = (filling.lines, filling.errors);
+        if !is_cut && (complete || self.is_last_look()) {
+            lines += last.lines;
+            bodies.extend(last.finish());
+            errors.append(last.errors);
+        }
+        let mut room = Some(room);
+        for body in bodies {
+            let room = match room.take() {
+                Some(room) => room,
+                None => self.context.budget.room().await,
+            };
+            sink.send(body, room).await.map_err(refused)?;
+        }
+        drop(room);
+        let tally = sink.finish().await.map_err(refused)?;
+        Ok(Read {
+            summary,
+            lines,
+            tally,
+            errors,
+            state,
+            complete,
+        })
+    }
+
+    fn line_writer(&self, job: &Job, size: Option<u64>) -> LineWriter {
+        // Lines of a trace that was shorter at the last look may have been given other links.
+        let has_grown = self.attempt.looks > 0 && size != Some(self.attempt.seen_bytes);
+        let action = match size {
+            Some(size) if has_grown && size > PAGE_BYTES => Action::Index,
+            _ => Action::Create,
+        };
+        LineWriter::new(
+            action,
+            &job_key(self.message),
+            self.facts(Some(job)),
+            Some(job),
+            size,
+        )
+    }
+}
