@@ -79,14 +79,12 @@ pub(crate) struct StayAway {
 impl Circuit {
     /// A circuit that lets everybody pass.
     pub(crate) fn new(destination: &str, dependency: &'static str, readiness: Readiness) -> Self {
-        let circuit = Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             destination: destination.to_owned(),
             dependency,
             readiness,
             state: watch::Sender::default(),
-        }));
-        circuit.count(false);
-        circuit
+        }))
     }
 
     /// One that is open until the destination has answered for the first time.
@@ -103,8 +101,12 @@ impl Circuit {
                 why: "not asked yet".to_owned(),
             });
         });
-        circuit.count(true);
         circuit
+    }
+
+    /// Begins to count, which has to wait until metrics are counted.
+    pub(crate) fn start_counting(&self) {
+        self.count(self.why().is_some());
     }
 
     /// Leave to ask now, or how long to stay away.

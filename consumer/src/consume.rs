@@ -109,6 +109,7 @@ impl Consumer {
             elasticsearch: elasticsearch.circuit().clone(),
             instances: vec![config.gitlab.circuit().clone()],
         };
+        demand.start_counting();
         let concurrency = usize::from(config.concurrency);
         let effects = Arc::new(Effects {
             context: Arc::new(Context {
@@ -173,6 +174,12 @@ struct Demand {
 }
 
 impl Demand {
+    fn start_counting(&self) {
+        for circuit in self.instances.iter().chain([&self.elasticsearch]) {
+            circuit.start_counting();
+        }
+    }
+
     /// Resolves once Elasticsearch works and some GitLab may be asked.
     async fn is_there(&self) {
         loop {

@@ -229,9 +229,7 @@ impl Flags {
         let instance = Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?;
         let readiness = Readiness::waiting_for(&[QUEUE, elasticsearch::DEPENDENCY, "rabbitmq"]);
         Ok(Config {
-            queues: Queues {
-                jobs: self.broker.rmq_queue.clone(),
-            },
+            queues: broker::queues("--rmq-queue", &self.broker.rmq_queue)?,
             broker: self.broker.settings()?,
             gitlab: Gitlab::new(instance, self.gitlab_rate, readiness.clone())
                 .context("--gitlab (JOBLOGS_GITLAB)")?,

@@ -25,7 +25,7 @@ use crate::{
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// For a whole answer with a job's facts.
-const FACTS: Duration = Duration::from_secs(30);
+const FACTS: Duration = Duration::from_secs(15);
 /// Between two pieces of a trace: Rails may take a minute before the first byte of a large one.
 const SILENCE: Duration = Duration::from_secs(90);
 /// For the request that goes ahead after an outage, before others come back later.
@@ -124,27 +124,18 @@ impl Gitlab {
         job: JobId,
         token: &SecretString,
     ) -> Result<Job, GitlabError> {
-        let request = async {
-            let mut answer = self.get(self.instance.job_url(project, job), token).await?;
-            let mut facts = Vec::new();
-            while let Some(chunk) = answer.chunk().await? {
-                facts.extend_from_slice(&chunk);
-                if facts.len() > LARGEST_FACTS {
-                    return Err(GitlabError::Unavailable(
-                        "the job's facts are too large".into(),
-                    ));
-                }
+        let url = self.instance.job_url(project, job);
+        let mut answer = self.get(url, token, Some(FACTS)).await?;
+        let mut facts = Vec::new();
+        while let Some(chunk) = answer.chunk().await? {
+            facts.extend_from_slice(&chunk);
+            if facts.len() > LARGEST_FACTS {
+                let why = "the job's facts are too large";
+                return Err(GitlabError::Unavailable(why.into()));
             }
-            Job::parse(&facts)
-                .map_err(|_| GitlabError::Unavailable("the answer is not a job's facts".into()))
-        };
-        tokio::time::timeout(FACTS, request)
-            .await
-            .unwrap_or_else(|_| {
-                Err(GitlabError::Unavailable(format!(
-                    "no answer within {FACTS:?}"
-                )))
-            })
+        }
+        Job::parse(&facts)
+            .map_err(|_| GitlabError::Unavailable("the answer is not a job's facts".into()))
     }
 
     /// `GET /projects/:id/jobs/:job_id/trace`, to be read as a stream. An answer that is not
@@ -155,9 +146,8 @@ impl Gitlab {
         job: JobId,
         token: &SecretString,
     ) -> Result<Response, GitlabError> {
-        let answer = self
-            .get(self.instance.trace_url(project, job), token)
-            .await?;
+        let url = self.instance.trace_url(project, job);
+        let answer = self.get(url, token, None).await?;
         let kind = answer
             .headers()
             .get(header::CONTENT_TYPE)
@@ -171,9 +161,14 @@ impl Gitlab {
         Ok(answer)
     }
 
-    /// Asks once, when it is our turn and unless the circuit is open. Whoever gets an answer that is
-    /// none of the API's after all, as a login page, is no worse off than behind any other proxy.
-    async fn get(&self, url: url::Url, token: &SecretString) -> Result<Response, GitlabError> {
+    /// Asks once, when it is our turn and unless the circuit is open. A deadline is for the whole
+    /// answer.
+    async fn get(
+        &self,
+        url: url::Url,
+        token: &SecretString,
+        deadline: Option<Duration>,
+    ) -> Result<Response, GitlabError> {
         let mut token = HeaderValue::from_str(token.expose_secret())
             .map_err(|_| GitlabError::TokenRefused(StatusCode::UNAUTHORIZED.as_u16()))?;
         token.set_sensitive(true);
@@ -183,7 +178,10 @@ impl Gitlab {
         self.rate.turn().await;
         // It may have opened meanwhile.
         let pass = self.pass().await.map_err(GitlabError::NotAsked)?;
-        let request = self.http.get(url).header("PRIVATE-TOKEN", token);
+        let mut request = self.http.get(url).header("PRIVATE-TOKEN", token);
+        if let Some(deadline) = deadline {
+            request = request.timeout(deadline);
+        }
         let outcome = match request.send().await {
             Ok(answer) => {
                 self.rate.heed(answer.headers());

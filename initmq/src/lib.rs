@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use broker::{
-    BrokerFlags, Settings,
-    topology::{Queues, Topology},
-};
+use broker::{BrokerFlags, Settings, topology::Topology};
 use clap::{
     ArgAction, Parser, ValueEnum,
     builder::{BoolishValueParser, NonEmptyStringValueParser},
@@ -60,17 +57,22 @@ pub enum ExchangeType {
     Topic,
 }
 
+impl Flags {
+    /// Whom to ask, and what to declare, checked before anything is contacted.
+    pub fn checked(&self) -> Result<(Settings, Topology)> {
+        let topology = Topology {
+            exchange: broker::short("--exchange", &self.exchange)?,
+            routing_key: broker::short("--routekey", &self.routekey)?,
+            queues: broker::queues("--queue", &self.queue)?,
+        };
+        Ok((self.broker.settings()?, topology))
+    }
+}
+
 /// Waits for the broker and declares everything.
-pub async fn run(flags: &Flags, settings: &Settings) -> Result<()> {
+pub async fn run(flags: &Flags, settings: &Settings, topology: &Topology) -> Result<()> {
     let patience = Duration::from_secs(flags.wait_seconds);
     let connection = broker::connect_within(settings, "initmq", patience).await?;
-    let topology = Topology {
-        exchange: flags.exchange.clone(),
-        routing_key: flags.routekey.clone(),
-        queues: Queues {
-            jobs: flags.queue.clone(),
-        },
-    };
     let kind = match flags.exchange_type {
         ExchangeType::Direct => lapin::ExchangeKind::Direct,
         ExchangeType::Fanout => lapin::ExchangeKind::Fanout,

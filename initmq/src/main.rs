@@ -7,11 +7,11 @@ async fn main() -> ExitCode {
     service::install_tls_provider();
     let flags: initmq::Flags = service::cli::parse();
     service::logs::start(flags.logs.debug);
-    let settings = match flags.broker.settings() {
-        Ok(settings) => settings,
+    let (settings, topology) = match flags.checked() {
+        Ok(checked) => checked,
         Err(error) => service::cli::refuse("initmq", &error),
     };
-    match initmq::run(&flags, &settings).await {
+    match initmq::run(&flags, &settings, &topology).await {
         Ok(()) if flags.passive => {
             println!("Exchange and queues are there.");
             ExitCode::SUCCESS

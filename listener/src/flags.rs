@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use broker::{BrokerFlags, Settings};
 use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser, value_parser,
@@ -142,8 +142,6 @@ pub struct Config {
 impl Flags {
     /// Checks every flag and reads the secrets, before anything is contacted.
     pub fn into_config(self) -> Result<Config> {
-        is_short("--exchange (JOBLOGS_EXCHANGE)", &self.exchange)?;
-        is_short("--routekey (JOBLOGS_ROUTEKEY)", &self.routekey)?;
         let instance = Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?;
         let own = IndexName::parse(&self.es_index).context("--es-index (JOBLOGS_ES_INDEX)")?;
         let keys = service::secret::require(
@@ -154,9 +152,9 @@ impl Flags {
         .context("callers' tokens must be sealed before they enter the broker")?;
         Ok(Config {
             address: (self.bind, self.listen_port),
-            broker: broker(&self.broker)?,
-            exchange: self.exchange,
-            routing_key: self.routekey,
+            broker: self.broker.settings()?,
+            exchange: broker::short("--exchange", &self.exchange)?,
+            routing_key: broker::short("--routekey", &self.routekey)?,
             instance,
             index_names: self.index_names.unwrap_or_default().and(&own),
             seal_keys: SealKeys::parse(&keys).context("--seal-key (JOBLOGS_SEAL_KEY)")?,
@@ -164,23 +162,6 @@ impl Flags {
             elasticsearch: self.elasticsearch.settings()?,
         })
     }
-}
-
-fn broker(flags: &BrokerFlags) -> Result<Settings> {
-    let settings = flags.settings()?;
-    is_short("--host (JOBLOGS_HOST)", &settings.host)?;
-    is_short("--user (JOBLOGS_USER)", &settings.user)?;
-    is_short("--vhost (JOBLOGS_VHOST)", &settings.vhost)?;
-    Ok(settings)
-}
-
-/// AMQP's names are «short strings»: at a longer one the library panics.
-fn is_short(flag: &str, value: &str) -> Result<()> {
-    ensure!(
-        (1..=255).contains(&value.len()),
-        "{flag} must have 1 to 255 bytes"
-    );
-    Ok(())
 }
 
 impl ElasticsearchFlags {

@@ -2,9 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use secrecy::SecretString;
+
+use crate::topology::{Queues, WaitTier};
+
+/// The longest name that AMQP takes, in bytes.
+const LONGEST_NAME: usize = 255;
 
 /// Where RabbitMQ is, and the credentials.
 #[derive(Debug, Clone)]
@@ -50,7 +55,7 @@ impl BrokerFlags {
         Ok(Settings {
             host: required("--host", self.host.as_ref())?,
             port: self.port,
-            vhost: self.vhost.clone(),
+            vhost: short("--vhost", &self.vhost)?,
             user: required("--user", self.user.as_ref())?,
             password: service::secret::require(
                 "--pass",
@@ -93,7 +98,7 @@ impl ConsumerBrokerFlags {
         Ok(Settings {
             host: required("--rmq-host", self.rmq_host.as_ref())?,
             port: self.rmq_port,
-            vhost: self.rmq_vhost.clone(),
+            vhost: short("--rmq-vhost", &self.rmq_vhost)?,
             user: required("--rmq-user", self.rmq_user.as_ref())?,
             password: service::secret::require(
                 "--rmq-pass",
@@ -106,11 +111,58 @@ impl ConsumerBrokerFlags {
 
 /// A flag that consuming and listening need, and subcommands such as `keygen` don't.
 fn required(flag: &str, value: Option<&String>) -> Result<String> {
-    let variable = flag
-        .trim_start_matches('-')
-        .replace('-', "_")
-        .to_uppercase();
-    value
-        .cloned()
-        .with_context(|| format!("{flag} is missing; give it, or the variable JOBLOGS_{variable}"))
+    let missing = || {
+        format!(
+            "{flag} is missing; give it, or the variable {}",
+            variable(flag)
+        )
+    };
+    short(flag, value.with_context(missing)?)
+}
+
+/// AMQP's names are «short strings»: at a longer one lapin panics.
+pub fn short(flag: &str, value: &str) -> Result<String> {
+    ensure!(
+        (1..=LONGEST_NAME).contains(&value.len()),
+        "{flag} ({}) must have 1 to {LONGEST_NAME} bytes",
+        variable(flag)
+    );
+    Ok(value.to_owned())
+}
+
+/// The name of a queue from which those of its wait tiers are made.
+pub fn queues(flag: &str, value: &str) -> Result<Queues> {
+    let queues = Queues {
+        jobs: short(flag, value)?,
+    };
+    for tier in WaitTier::ALL {
+        let longest = LONGEST_NAME - (queues.wait(tier).len() - value.len());
+        ensure!(
+            value.len() <= longest,
+            "{flag} ({}) must have at most {longest} bytes, as wait tiers are named after it",
+            variable(flag)
+        );
+    }
+    Ok(queues)
+}
+
+fn variable(flag: &str) -> String {
+    let name = flag.trim_start_matches('-').replace('-', "_");
+    format!("JOBLOGS_{}", name.to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_lapin_would_panic_at_are_refused() {
+        let name = |length| "x".repeat(length);
+        assert!(short("--vhost", &name(255)).is_ok());
+        let refused = short("--vhost", &name(256)).unwrap_err().to_string();
+        assert!(refused.contains("--vhost (JOBLOGS_VHOST)"), "{refused}");
+        assert!(short("--vhost", "").is_err());
+        assert!(queues("--queue", &name(246)).is_ok());
+        assert!(queues("--queue", &name(247)).is_err());
+    }
 }
