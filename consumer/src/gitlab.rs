@@ -26,8 +26,10 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(10);
 /// For a whole answer with a job's facts.
 const FACTS: Duration = Duration::from_secs(15);
-/// Between two pieces of a trace: Rails may take a minute before the first byte of a large one.
-const SILENCE: Duration = Duration::from_secs(90);
+/// Before the first byte: Rails may take a minute over a large trace, after which it gives up itself.
+const SILENCE: Duration = Duration::from_mins(1);
+/// A connection that is not used for longer may have died in silence.
+const IDLE: Duration = Duration::from_secs(5);
 /// For the request that goes ahead after an outage, before others come back later.
 const TRIAL: Duration = Duration::from_secs(10);
 /// A job's facts have a few KiB.
@@ -96,6 +98,7 @@ impl Gitlab {
             .redirect(Policy::none())
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
+            .pool_idle_timeout(IDLE)
             .user_agent(concat!("joblogs/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let circuit = Circuit::new(instance.name().as_str(), "gitlab", readiness);

@@ -26,6 +26,9 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// kept as incomplete, and the trace looked at again: RabbitMQ takes a message away after 30 minutes.
 const SLOWEST: Duration = Duration::from_mins(15);
 
+/// How long GitLab may take over one piece of a trace that has begun to come: it has all of it by then.
+const STALLED: Duration = Duration::from_secs(20);
+
 /// A trace that went through the parser and into Elasticsearch.
 pub(crate) struct Read {
     pub(crate) summary: Summary,
@@ -42,6 +45,8 @@ struct Pieces {
     trace: Response,
     bytes: u64,
     waited: Duration,
+    /// Since the last piece.
+    silent: Duration,
 }
 
 /// What comes next.
@@ -60,6 +65,13 @@ impl Pieces {
         if self.waited > SLOWEST {
             return Ok(Next::TooSlow);
         }
+        if self.silent > STALLED {
+            let why = format!(
+                "the trace stalled for {STALLED:?} after {} bytes",
+                self.bytes
+            );
+            return Err(GitlabError::Unavailable(why));
+        }
         let before = Instant::now();
         let next = tokio::select! {
             // What is there comes first: a steady stream is never silent.
@@ -68,9 +80,11 @@ impl Pieces {
             () = sleep_until(until) => Next::Silence,
         };
         self.waited += before.elapsed();
+        self.silent += before.elapsed();
         if let Next::Piece(piece) = &next {
             let size = piece.len() as u64;
             self.bytes += size;
+            self.silent = Duration::ZERO;
             counter!("joblogs_trace_bytes_total").increment(size);
         }
         Ok(next)
@@ -94,6 +108,7 @@ impl Work<'_> {
             trace,
             bytes: 0,
             waited: Duration::ZERO,
+            silent: Duration::ZERO,
         };
         let mut room = self.context.budget.room().await;
         let mut flush_at = Instant::now() + FLUSH;
