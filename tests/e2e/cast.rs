@@ -47,6 +47,17 @@ impl World {
 
     /// A listener that serves, finds the broker on this port, and takes notices about this GitLab.
     pub(crate) async fn listener_by(&self, rabbitmq_port: u16, gitlab: &str) -> Result<Listener> {
+        let (program, address) = self.listener_starting(rabbitmq_port, gitlab).await?;
+        self.is_ready(&program, &address).await?;
+        Ok(Listener::new(&address))
+    }
+
+    /// The same, not ready yet, and where it listens.
+    pub(crate) async fn listener_starting(
+        &self,
+        rabbitmq_port: u16,
+        gitlab: &str,
+    ) -> Result<(Arc<Program>, String)> {
         let flags = [
             "--bind",
             "127.0.0.1",
@@ -61,8 +72,7 @@ impl World {
         variables.push(("JOBLOGS_SEAL_KEY", self.seal_key.clone()));
         let program = self.start("listener", &flags, &variables)?;
         let address = self.address(&program, "listening").await?;
-        self.is_ready(&program, &address).await?;
-        Ok(Listener::new(&address))
+        Ok((program, address))
     }
 
     /// A consumer that consumes.
@@ -76,13 +86,29 @@ impl World {
         gitlab: &str,
         others: &[(&'static str, String)],
     ) -> Result<Consumer> {
+        let (program, address) = self.consumer_starting(gitlab, others).await?;
+        self.is_ready(&program, &address).await?;
+        Ok(Consumer::new(program, &address))
+    }
+
+    /// The same, not ready yet, and where it can be asked.
+    pub(crate) async fn consumer_starting(
+        &self,
+        gitlab: &str,
+        others: &[(&'static str, String)],
+    ) -> Result<(Arc<Program>, String)> {
         let flags = ["--gitlab", gitlab, "--admin", "127.0.0.1:0", "--debug"];
         // Of two values of a variable the later one counts.
         let variables = [&self.consumer_variables()?, others].concat();
         let program = self.start("consumer", &flags, &variables)?;
         let address = self.address(&program, "serving health and metrics").await?;
-        self.is_ready(&program, &address).await?;
-        Ok(Consumer::new(program, &address))
+        Ok((program, address))
+    }
+
+    /// `consumer setup`, which ends by itself; some of its variables in place of the usual ones.
+    pub(crate) fn setup_starting(&self, others: &[(&'static str, String)]) -> Result<Arc<Program>> {
+        let variables = [&self.consumer_variables()?, others].concat();
+        self.start("consumer", &["--debug", "setup"], &variables)
     }
 
     /// `initmq` and `listener` have the same variables for the broker.

@@ -8,10 +8,12 @@ mod containers;
 mod interrupt;
 mod line;
 mod listener;
+mod middleman;
 mod oracle;
 mod program;
 mod proxy;
 mod queue;
+mod seed;
 mod servers;
 mod tests;
 mod world;
@@ -25,8 +27,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use crate::servers::Servers;
-use crate::tests::{Broker, Test};
+use crate::servers::{STRAINED, Servers};
+use crate::tests::{Kind, Test};
 use crate::world::World;
 
 /// How many tests run at once, unless `--test-threads` says otherwise: the servers are shared.
@@ -78,9 +80,10 @@ fn trial(run: &Arc<Run>, test: &'static Test) -> Trial {
 
 async fn play(run: &Run, test: &Test) -> Result<()> {
     let servers = run.servers.get().context("tests run on servers")?;
-    let servers = match test.broker {
-        Broker::Shared => servers.clone(),
-        Broker::Own => Arc::new(servers.with_own_broker().await?),
+    let servers = match test.kind {
+        Kind::Shared => servers.clone(),
+        Kind::Own => Arc::new(servers.with_own_broker().await?),
+        Kind::OwnElasticsearch => Arc::new(servers.with_own_elasticsearch(&STRAINED).await?),
     };
     let world = World::new(servers, test.name.replace(['_', ':'], "-")).await?;
     let whole = async {

@@ -28,7 +28,17 @@ const READY: Duration = Duration::from_mins(3);
 /// What RabbitMQ 4 has unless it is told otherwise.
 const MEMORY: &str = "0.6";
 
+/// An Elasticsearch that takes little at a time: a body as the consumer makes them is too large, of several at once
+/// some are refused as a whole, and of one's documents some and not others.
+pub(crate) const STRAINED: [(&str, &str); 4] = [
+    ("http.max_content_length", "1mb"),
+    ("indexing_pressure.memory.limit", "4mb"),
+    ("thread_pool.write.queue_size", "1"),
+    ("node.processors", "1"),
+];
+
 /// The servers, and how to reach them.
+#[derive(Clone)]
 pub(crate) struct Servers {
     pub(crate) rabbitmq: RabbitMq,
     pub(crate) elasticsearch: Elasticsearch,
@@ -44,7 +54,7 @@ impl Servers {
             "no Docker engine answers; run `make e2e`, which installs and starts one";
         let docker = containers::engine().await.context(WITHOUT_ENGINE)?;
         containers::remove_abandoned(&docker).await?;
-        let started = tokio::try_join!(rabbitmq(), elasticsearch());
+        let started = tokio::try_join!(rabbitmq(), elasticsearch(&[]));
         let started = match started {
             Ok(started) => started,
             Err(error) => {
@@ -67,10 +77,20 @@ impl Servers {
     pub(crate) async fn with_own_broker(&self) -> Result<Self> {
         Ok(Self {
             rabbitmq: rabbitmq().await?,
-            elasticsearch: self.elasticsearch.clone(),
-            elasticsearch_port: self.elasticsearch_port,
-            elasticsearch_password: self.elasticsearch_password.clone(),
-            elasticsearch_container: self.elasticsearch_container.clone(),
+            ..self.clone()
+        })
+    }
+
+    /// The same with another Elasticsearch that has these settings too, for what is a whole cluster's.
+    pub(crate) async fn with_own_elasticsearch(&self, settings: &[(&str, &str)]) -> Result<Self> {
+        let (container, port, password) = elasticsearch(settings).await?;
+        let url = format!("http://127.0.0.1:{port}");
+        Ok(Self {
+            rabbitmq: self.rabbitmq.clone(),
+            elasticsearch: Elasticsearch::new(&url, "elastic", &password),
+            elasticsearch_port: port,
+            elasticsearch_password: password,
+            elasticsearch_container: container,
         })
     }
 
@@ -96,6 +116,7 @@ impl Servers {
 }
 
 /// The broker, through its management API.
+#[derive(Clone)]
 pub(crate) struct RabbitMq {
     pub(crate) port: u16,
     pub(crate) user: &'static str,
@@ -193,9 +214,9 @@ async fn rabbitmq() -> Result<RabbitMq> {
     Ok(broker)
 }
 
-async fn elasticsearch() -> Result<(String, u16, String)> {
+async fn elasticsearch(settings: &[(&str, &str)]) -> Result<(String, u16, String)> {
     let password = random();
-    let request = containers::image(&image_name(ELASTICSEARCH))
+    let mut request = containers::image(&image_name(ELASTICSEARCH))
         .with_env_var("discovery.type", "single-node")
         .with_env_var("xpack.security.enabled", "true")
         .with_env_var("xpack.security.http.ssl.enabled", "false")
@@ -208,6 +229,9 @@ async fn elasticsearch() -> Result<(String, u16, String)> {
             "1gb",
         )
         .with_env_var("ES_JAVA_OPTS", "-Xms512m -Xmx512m");
+    for (name, value) in settings {
+        request = request.with_env_var(*name, *value);
+    }
     let Started { id, ports } = start(ELASTICSEARCH, request, [HTTP]).await?;
     let [port] = ports;
     let server = Elasticsearch::new(&format!("http://127.0.0.1:{port}"), "elastic", &password);

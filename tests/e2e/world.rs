@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::elasticsearch::Elasticsearch;
 use e2e::eventually::{eventually, every};
 use e2e::gitlab::{Gitlab, Job, JobBuilder, Project, Scope, Token};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -215,6 +215,11 @@ impl World {
 
     /// How often programs have logged this about a job.
     pub(crate) fn times_logged(&self, message: &str, job: &Job) -> usize {
+        self.all_logged(message, job).len()
+    }
+
+    /// The fields of all log lines of programs with this message about a job.
+    pub(crate) fn all_logged(&self, message: &str, job: &Job) -> Vec<Value> {
         let id = job.id().to_string();
         let programs = self.programs();
         let lines = programs
@@ -222,7 +227,7 @@ impl World {
             .flat_map(|program| program.all_logged(message));
         lines
             .filter(|line| line["span"]["job_id"] == id.as_str())
-            .count()
+            .collect()
     }
 
     /// Waits until nothing is ready or asleep in the queues.

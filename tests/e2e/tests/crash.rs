@@ -1,4 +1,4 @@
-//! The consumer ends in the middle of its work, asked or not.
+//! The consumer is asked to end in the middle of its work.
 
 use std::time::Duration;
 
@@ -7,42 +7,10 @@ use e2e::gitlab::{Fault, On, Trace};
 
 use crate::world::{GRACE, World};
 
-const LINES: u64 = 200_000;
 /// More than a consumer has in hand at once.
 const JOBS: usize = 30;
 const BEGUN: Duration = Duration::from_secs(40);
 const INDEXED: Duration = Duration::from_mins(2);
-
-pub(crate) async fn killed_in_the_middle_of_a_huge_job_it_is_exact_after_a_restart(
-    world: &World,
-) -> Result<()> {
-    world.set_up().await?;
-    let listener = world.listener().await?;
-    let consumer = world.consumer().await?;
-    let job = world.job().trace(Trace::Lines(LINES)).finished();
-    listener.post(&job, &world.token).await?;
-    world
-        .until_searchable("the first lines are there", BEGUN, async || {
-            let count = world.count(&job).await?;
-            ensure!(count > 0, "there are none");
-            Ok(())
-        })
-        .await?;
-    consumer.program.kill()?;
-    world.refresh().await?;
-    let count = world.count(&job).await?;
-    ensure!(
-        count < LINES,
-        "killed too late to prove anything: all {count} lines were there"
-    );
-    ensure!(
-        world.manifest_now(&job).await?.is_none(),
-        "a manifest before the last line"
-    );
-    world.consumer().await?;
-    world.exact(&job, INDEXED).await?;
-    Ok(())
-}
 
 pub(crate) async fn sigterm_under_load_loses_nothing(world: &World) -> Result<()> {
     world.set_up().await?;

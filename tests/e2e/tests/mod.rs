@@ -6,12 +6,11 @@ mod faults;
 mod happy;
 mod intake;
 mod judge;
-mod older;
+mod loss;
+mod operation;
 mod refusals;
-mod repeats;
 mod secrets;
 mod timing;
-mod topology;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,27 +23,29 @@ use crate::world::World;
 pub(crate) struct Test {
     /// `MODULE::PROMISE`.
     pub(crate) name: &'static str,
-    pub(crate) broker: Broker,
+    pub(crate) kind: Kind,
     pub(crate) play: for<'a> fn(&'a World) -> Play<'a>,
 }
 
 /// What a test does.
 type Play<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
-/// Which RabbitMQ a test runs on.
+/// Which servers a test runs on.
 #[derive(Clone, Copy)]
-pub(crate) enum Broker {
+pub(crate) enum Kind {
     Shared,
-    /// One of its own, as what it does to it would hit all others.
+    /// A RabbitMQ of its own, as what it does to it would hit all others.
     Own,
+    /// An Elasticsearch of its own, which takes little at a time (`STRAINED`).
+    OwnElasticsearch,
 }
 
 macro_rules! tests {
-    ($($broker:ident { $($module:ident::$test:ident,)* })*) => {
+    ($($kind:ident { $($module:ident::$test:ident,)* })*) => {
         /// All of them, the long ones first, so that they don't run alone at the end.
         pub(crate) const ALL: &[Test] = &[$($(Test {
             name: concat!(stringify!($module), "::", stringify!($test)),
-            broker: Broker::$broker,
+            kind: Kind::$kind,
             play: |world| Box::pin($module::$test(world)),
         },)*)*];
     };
@@ -56,8 +57,13 @@ tests! {
     }
     Shared {
         faults::a_missing_privilege_loses_nothing,
-        faults::elasticsearch_out_of_reach_for_a_while_loses_nothing,
-        crash::killed_in_the_middle_of_a_huge_job_it_is_exact_after_a_restart,
+        loss::a02_killed_at_random_instants_nothing_is_lost_or_doubled,
+        loss::a08_elasticsearch_down_keeps_all_in_the_broker,
+        loss::a08_elasticsearch_cut_off_twice_loses_nothing,
+        loss::a10_who_saw_less_of_a_log_never_has_the_last_word,
+        operation::e29_started_in_any_order_before_the_servers_all_is_healthy_by_itself,
+        loss::a01_fifty_jobs_of_two_thousand_lines_are_exact,
+        loss::a09_refused_lines_come_again_alone_and_spoiled_ones_are_recorded,
         timing::a_tail_that_arrives_late_is_indexed,
         timing::nothing_is_asked_before_retry_after,
         timing::a_notice_while_the_job_runs_waits_for_its_end,
@@ -69,17 +75,18 @@ tests! {
         refusals::a_login_page_is_never_indexed,
         secrets::a_token_is_nowhere_in_clear,
         intake::a_broker_that_is_down_means_503_and_recovery,
-        repeats::ten_notices_on_three_consumers_leave_one_copy,
-        faults::the_same_job_again_after_midnight_adds_nothing,
+        loss::a10_ten_notices_on_three_consumers_leave_one_copy,
+        loss::a11_the_same_job_again_after_midnight_adds_nothing,
         faults::lines_that_elasticsearch_does_not_take_are_recorded,
         refusals::a_refused_token_is_a_dead_letter_and_hinders_nobody,
         refusals::a_job_that_is_gone_has_a_manifest_that_says_so,
         refusals::erased_skipped_and_empty_logs_have_manifests_that_say_so,
-        older::the_older_tools_message_is_processed,
-        older::a_foreign_url_is_a_dead_letter_without_its_token,
-        older::the_older_tools_curl_line_works_as_documented,
+        operation::e33_the_older_tools_message_is_processed,
+        operation::e33_a_foreign_url_is_a_dead_letter_without_its_token,
+        operation::e33_the_older_tools_curl_line_works_as_documented,
         intake::malformed_notices_get_fixed_sentences_that_echo_nothing,
-        topology::initmq_twice_changes_nothing,
-        topology::initmq_refuses_queues_of_other_arguments_and_deletes_nothing,
+        operation::e31_initmq_while_traffic_flows_changes_nothing,
+        operation::e31_initmq_twice_changes_nothing,
+        operation::e31_initmq_refuses_queues_of_other_arguments_and_deletes_nothing,
     }
 }

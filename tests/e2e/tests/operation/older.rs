@@ -17,7 +17,7 @@ const INDEXED: Duration = Duration::from_secs(40);
 /// As its README has it; only host and port are filled in.
 const CURL: &str = r#"curl "http://HOST:PORT/?project_id=$CI_PROJECT_ID&runner_id=$CI_RUNNER_ID&job_id={$CI_JOB_ID}&job_name=$CI_JOB_NAME&project_name=$CI_PROJECT_NAME&gitlab_token=$GITLAB_TOKEN""#;
 
-pub(crate) async fn the_older_tools_message_is_processed(world: &World) -> Result<()> {
+pub(crate) async fn e33_the_older_tools_message_is_processed(world: &World) -> Result<()> {
     world.set_up().await?;
     let job = world.job().trace(Trace::Lines(400)).finished();
     let message = older_message(world, &job, &world.gitlab.url());
@@ -27,7 +27,9 @@ pub(crate) async fn the_older_tools_message_is_processed(world: &World) -> Resul
     Ok(())
 }
 
-pub(crate) async fn a_foreign_url_is_a_dead_letter_without_its_token(world: &World) -> Result<()> {
+pub(crate) async fn e33_a_foreign_url_is_a_dead_letter_without_its_token(
+    world: &World,
+) -> Result<()> {
     world.set_up().await?;
     let job = world.job().finished();
     let foreign = e2e::gitlab::Gitlab::start_on("127.0.0.1:0").await?;
@@ -61,7 +63,7 @@ pub(crate) async fn a_foreign_url_is_a_dead_letter_without_its_token(world: &Wor
     Ok(())
 }
 
-pub(crate) async fn the_older_tools_curl_line_works_as_documented(world: &World) -> Result<()> {
+pub(crate) async fn e33_the_older_tools_curl_line_works_as_documented(world: &World) -> Result<()> {
     world.set_up().await?;
     let listener = world.listener().await?;
     world.consumer().await?;

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::gitlab::Trace;
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::queue::{DEAD, JOBS, WAITING};
 use crate::world::World;
 
 const ENDS: Duration = Duration::from_secs(30);
+const INDEXED: Duration = Duration::from_mins(1);
 
-pub(crate) async fn initmq_twice_changes_nothing(world: &World) -> Result<()> {
+pub(crate) async fn e31_initmq_twice_changes_nothing(world: &World) -> Result<()> {
     world.initmq().await?;
     let before = topology(world).await?;
     world.queues.publish("{}").await?;
@@ -37,7 +40,7 @@ pub(crate) async fn initmq_twice_changes_nothing(world: &World) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn initmq_refuses_queues_of_other_arguments_and_deletes_nothing(
+pub(crate) async fn e31_initmq_refuses_queues_of_other_arguments_and_deletes_nothing(
     world: &World,
 ) -> Result<()> {
     // Also for the end of this test, which looks at the queues of the usual names.
@@ -70,14 +73,7 @@ pub(crate) async fn initmq_refuses_queues_of_other_arguments_and_deletes_nothing
         ),
     ];
     for (flag, queue, words) in conflicts {
-        let variables = world.broker_variables(world.servers.rabbitmq.port);
-        let initmq = world.start("initmq", &["--queue", flag], &variables)?;
-        let status = initmq.end(ENDS).await?;
-        ensure!(!status.success(), "{queue}: {status}");
-        let said = initmq.output();
-        for word in [queue].into_iter().chain(words) {
-            ensure!(said.contains(word), "{queue}: {word:?} is not in {said}");
-        }
+        is_refused(world, flag, queue, &words).await?;
     }
     let after = topology(world).await?["queues"].clone();
     for queue in before.as_array().context("queues")? {
@@ -88,6 +84,68 @@ pub(crate) async fn initmq_refuses_queues_of_other_arguments_and_deletes_nothing
         world.queues.take("older").await? == 1,
         "the message is not there any more"
     );
+    Ok(())
+}
+
+pub(crate) async fn e31_initmq_while_traffic_flows_changes_nothing(world: &World) -> Result<()> {
+    const TIMES: usize = 3;
+    world.set_up().await?;
+    let listener = world.listener().await?;
+    let consumer = world.consumer().await?;
+    let before = topology(world).await?;
+    let (stop, mut stopped) = watch::channel(false);
+    let traffic = async {
+        let mut jobs = Vec::new();
+        while !*stopped.borrow_and_update() {
+            let job = world.job().trace(Trace::Lines(200)).finished();
+            // Refused once would be too often.
+            listener.post(&job, &world.token).await?;
+            jobs.push(job);
+        }
+        anyhow::Ok(jobs)
+    };
+    let initmq = async {
+        for _ in 0..TIMES {
+            world.initmq().await?;
+            is_refused(world, "older", "older", &["inequivalent arg 'x-"]).await?;
+        }
+        stop.send_replace(true);
+        anyhow::Ok(())
+    };
+    // One that is not ours, so that there is something to refuse.
+    world.queues.declare("older", &[]).await?;
+    let (jobs, ()) = tokio::try_join!(traffic, initmq)?;
+    ensure!(jobs.len() >= TIMES, "hardly any traffic: {}", jobs.len());
+    for job in &jobs {
+        world.exact(job, INDEXED).await?;
+    }
+    let after = topology(world).await?;
+    for kind in ["exchanges", "queues", "bindings"] {
+        for thing in before[kind].as_array().context("a list")? {
+            let is_there = after[kind]
+                .as_array()
+                .is_some_and(|after| after.contains(thing));
+            ensure!(is_there, "{thing} is not among {after:#}");
+        }
+    }
+    let subscribed = consumer.program.all_logged("taking messages").len();
+    ensure!(
+        subscribed == 1,
+        "the consumer lost its queue: it subscribed {subscribed} times"
+    );
+    Ok(())
+}
+
+/// `initmq --queue FLAG` ends with an error about this queue, in these words among others.
+async fn is_refused(world: &World, flag: &str, queue: &str, words: &[&str]) -> Result<()> {
+    let variables = world.broker_variables(world.servers.rabbitmq.port);
+    let initmq = world.start("initmq", &["--queue", flag], &variables)?;
+    let status = initmq.end(ENDS).await?;
+    ensure!(!status.success(), "{queue}: {status}");
+    let said = initmq.output();
+    for word in [queue].iter().chain(words) {
+        ensure!(said.contains(word), "{queue}: {word:?} is not in {said}");
+    }
     Ok(())
 }
 
