@@ -55,7 +55,12 @@ tests! {
     Own {
         faults::a_broker_alarm_means_503_and_no_doubles,
     }
+    OwnElasticsearch {
+        faults::a_cluster_that_takes_little_at_a_time_gets_all,
+        faults::a_cluster_that_takes_no_new_index_is_waited_for,
+    }
     Shared {
+        faults::an_index_that_is_blocked_for_a_while_loses_nothing,
         faults::a_missing_privilege_loses_nothing,
         loss::a02_killed_at_random_instants_nothing_is_lost_or_doubled,
         loss::a08_elasticsearch_down_keeps_all_in_the_broker,

@@ -21,6 +21,7 @@ const IN_THE_MIDDLE: usize = 10;
 const LINES: u64 = 120_000;
 /// A message that came back too often sleeps for 10 s first.
 const BEGUN: Duration = Duration::from_secs(40);
+const SEARCHABLE: Duration = Duration::from_secs(10);
 const INDEXED: Duration = Duration::from_secs(90);
 
 pub(crate) async fn a02_killed_at_random_instants_nothing_is_lost_or_doubled(
@@ -77,11 +78,17 @@ async fn killed_again_and_again(
         // A random instant is what this is about: there is no condition to wait for.
         sleep(Duration::from_millis(rng.random_range(0..1_200))).await;
         consumer.program.kill()?;
-        world.refresh().await?;
-        if world.manifest_now(&huge).await?.is_some() {
+        // An index that was just made can't be searched yet.
+        let (is_over, lines) = world
+            .until_searchable("what is there of the huge job", SEARCHABLE, async || {
+                let manifest = world.manifest_now(&huge).await?;
+                Ok((manifest.is_some(), world.count(&huge).await?))
+            })
+            .await?;
+        if is_over {
             let next = notice_of(world, listener, LINES).await?;
             jobs.push(std::mem::replace(&mut huge, next));
-        } else if world.count(&huge).await? > 0 {
+        } else if lines > 0 {
             in_the_middle += 1;
         }
     }

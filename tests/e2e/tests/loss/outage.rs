@@ -29,7 +29,7 @@ const INDEXED: Duration = Duration::from_mins(1);
 
 pub(crate) async fn a08_elasticsearch_cut_off_twice_loses_nothing(world: &World) -> Result<()> {
     // What ends between the two outages must be exact although its lines were cut off in the first.
-    const LINES: [u64; 4] = [6_000, 40_000, 40_000, 40_000];
+    const LINES: [u64; 4] = [6_000, 30_000, 30_000, 30_000];
     world.set_up().await?;
     let proxy = Proxy::start(world.servers.elasticsearch_port).await?;
     let listener = world.listener().await?;
@@ -62,8 +62,8 @@ pub(crate) async fn a08_elasticsearch_cut_off_twice_loses_nothing(world: &World)
 pub(crate) async fn a08_elasticsearch_down_keeps_all_in_the_broker(world: &World) -> Result<()> {
     /// Of the jobs that come before Elasticsearch goes, in the middle of which it goes, and while it is away.
     const BEFORE: [u64; 2] = [500, 500];
-    const IN_THE_MIDDLE: [u64; 4] = [60_000; 4];
-    const DURING: [u64; 20] = [4_000; 20];
+    const IN_THE_MIDDLE: [u64; 3] = [40_000; 3];
+    const DURING: [u64; 12] = [3_000; 12];
     world.set_up().await?;
     let proxy = Proxy::start(world.servers.elasticsearch_port).await?;
     let listener = world.listener().await?;
