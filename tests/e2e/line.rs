@@ -46,20 +46,13 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn of(job: &Job) -> Self {
-        let trace = job.trace();
         let job_url = job.facts()["web_url"]
             .as_str()
             .unwrap_or_default()
             .to_owned();
-        let begins_at = trace
-            .len()
-            .checked_sub(PAGE)
-            .filter(|cut| *cut > 0)
-            .map_or(0, |cut| {
-                // The first line is thrown away, for it is partial.
-                let end = trace[cut..].iter().position(|byte| *byte == b'\n');
-                cut + end.map_or(PAGE, |end| end + 1)
-            });
+        let cut = job.trace_size().checked_sub(PAGE).filter(|cut| *cut > 0);
+        // The first line is thrown away, for it is partial.
+        let begins_at = cut.map_or(0, |cut| end_of_line(job, cut));
         Self {
             job_url,
             begins_at: begins_at as u64,
@@ -87,6 +80,20 @@ impl Page {
             line.number - self.lines_before
         ))
     }
+}
+
+/// Where the line ends that this place lies in.
+fn end_of_line(job: &Job, place: usize) -> usize {
+    let mut at = 0;
+    for piece in job.trace_pieces() {
+        let from = place.saturating_sub(at);
+        let rest = piece.get(from..).unwrap_or_default();
+        if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            return at + from + end + 1;
+        }
+        at += piece.len();
+    }
+    at
 }
 
 /// A document, and what is wrong with it.

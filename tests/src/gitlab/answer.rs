@@ -1,109 +1,135 @@
-//! Answers as they go over the wire.
+//! Answers: what GitLab says, and how it gets over the wire.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use wiremock::ResponseTemplate;
 
-/// What `gitlab.com` allows in a minute; a number for the `RateLimit-…` headers.
-const LIMIT: u32 = 2_000;
+use super::body::Body;
+use super::fault::At;
+use super::limit::Standing;
 
-/// An answer, its body made only when it goes out.
+/// What `gitlab.com` allows in a minute; a number for the headers of a refusal that no limit of ours is behind.
+const LIMIT: u64 = 2_000;
+
+/// An answer, its body made only while it goes out.
 pub(super) struct Answer {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    content_type: &'static str,
-    body: Box<dyn FnOnce() -> Vec<u8>>,
-    delay: Option<Duration>,
+    pub(super) status: u16,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Body,
+    pub(super) delivery: Delivery,
+}
+
+/// How an answer goes out: whole, at once and with its true length, unless it says otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Delivery {
+    pub(super) later: Duration,
+    /// The connection is reset after so many bytes of the body.
+    pub(super) reset_at: Option<usize>,
+    /// Bytes that the `Content-Length` is wrong by.
+    pub(super) wrong_by: i64,
+    /// Bytes a second.
+    pub(super) drip: Option<usize>,
 }
 
 impl Answer {
-    fn new(
-        status: u16,
-        content_type: &'static str,
-        body: impl FnOnce() -> Vec<u8> + 'static,
-    ) -> Self {
+    fn new(status: u16, content_type: &str, body: impl Into<Body>) -> Self {
         Self {
             status,
-            headers: Vec::new(),
-            content_type,
-            body: Box::new(body),
-            delay: None,
+            headers: vec![("Content-Type", content_type.to_owned())],
+            body: body.into(),
+            delivery: Delivery::default(),
         }
     }
 
     pub(super) fn json(status: u16, body: &Value) -> Self {
-        let body = body.to_string().into_bytes();
-        Self::new(status, "application/json", move || body)
+        Self::new(status, "application/json", body.to_string().into_bytes())
     }
 
     /// The disposition is «infile» in GitLab's source.
-    pub(super) fn trace(job_id: u64, bytes: impl FnOnce() -> Vec<u8> + 'static) -> Self {
+    pub(super) fn trace(job_id: u64, body: Body) -> Self {
         let disposition = format!("infile; filename=\"{job_id}.log\"");
-        Self::new(200, "text/plain", bytes).header("Content-Disposition", &disposition)
+        Self::new(200, "text/plain", body).header("Content-Disposition", disposition)
+    }
+
+    /// Not HTTP, as far as GitLab's server can tell.
+    pub(super) fn bad_request() -> Self {
+        Self::new(400, "text/plain", b"400 Bad Request\n".to_vec())
     }
 
     /// As `Rack::Attack` refuses: plain text, `RateLimit-Reset` a time and not a span.
     pub(super) fn rate_limited(retry_after: u64, now: Timestamp) -> Self {
         let reset = now + Duration::from_secs(retry_after);
-        Self::new(429, "text/plain", || b"Retry later\n".to_vec())
-            .header("Retry-After", &retry_after.to_string())
-            .header("RateLimit-Limit", &LIMIT.to_string())
-            .header("RateLimit-Name", "throttle_authenticated_api")
-            .header("RateLimit-Observed", &(LIMIT + 1).to_string())
-            .header("RateLimit-Remaining", "0")
-            .header("RateLimit-Reset", &reset.as_second().to_string())
+        let standing = Standing {
+            limit: LIMIT,
+            observed: LIMIT + 1,
+            reset,
+        };
+        Self::new(429, "text/plain", b"Retry later\n".to_vec())
+            .header("Retry-After", retry_after)
             .header(
                 "RateLimit-ResetTime",
-                &reset.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),
+                reset.strftime("%a, %d %b %Y %H:%M:%S GMT"),
             )
+            .standing(standing)
+    }
+
+    /// How its client stands with the rate limit.
+    pub(super) fn standing(mut self, standing: Standing) -> Self {
+        self.headers
+            .retain(|(name, _)| !name.starts_with("RateLimit-") || name.ends_with("ResetTime"));
+        self.header("RateLimit-Limit", standing.limit)
+            .header("RateLimit-Name", "throttle_authenticated_api")
+            .header("RateLimit-Observed", standing.observed)
+            .header("RateLimit-Remaining", standing.remaining())
+            .header("RateLimit-Reset", standing.reset.as_second())
     }
 
     pub(super) fn proxy_page(status: u16) -> Self {
         let page = format!(
             "<html><head><title>{status}</title></head><body>GitLab is not responding</body></html>"
         );
-        Self::new(status, "text/html", || page.into_bytes())
+        Self::new(status, "text/html", page.into_bytes())
     }
 
     pub(super) fn login_page() -> Self {
         const PAGE: &str = "<!DOCTYPE html>\n<html class=\"devise-layout-html\">\n<head><title>Sign in · GitLab</title>\
             </head>\n<body>\n<h1>GitLab</h1>\n<p>You need to sign in or sign up before continuing.</p>\n</body>\n</html>\n";
-        Self::new(200, "text/html; charset=utf-8", || PAGE.as_bytes().to_vec())
+        Self::new(200, "text/html; charset=utf-8", PAGE.as_bytes().to_vec())
     }
 
     pub(super) fn redirect(to: &str) -> Self {
         let page =
             format!("<html><body>You are being <a href=\"{to}\">redirected</a>.</body></html>");
-        Self::new(302, "text/html; charset=utf-8", || page.into_bytes()).header("Location", to)
+        Self::new(302, "text/html; charset=utf-8", page.into_bytes()).header("Location", to)
     }
 
-    pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
-        self.headers.push((name, value.to_owned()));
+    pub(super) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.headers.push((name, value.to_string()));
         self
     }
 
     pub(super) fn later(mut self, delay: Duration) -> Self {
-        self.delay = Some(delay);
+        self.delivery.later = delay;
         self
     }
 
-    pub(super) fn status(&self) -> u16 {
-        self.status
+    pub(super) fn reset_at(mut self, at: At) -> Self {
+        let size = self.body.size();
+        self.delivery.reset_at = Some(match at {
+            At::Half => size / 2,
+            At::Byte(byte) => byte.min(size),
+        });
+        self
     }
-}
 
-impl From<Answer> for ResponseTemplate {
-    fn from(answer: Answer) -> Self {
-        let mut template =
-            Self::new(answer.status).set_body_raw((answer.body)(), answer.content_type);
-        for (name, value) in answer.headers {
-            template = template.insert_header(name, value);
-        }
-        match answer.delay {
-            Some(delay) => template.set_delay(delay),
-            None => template,
-        }
+    pub(super) fn wrong_length(mut self, by: i64) -> Self {
+        self.delivery.wrong_by = by;
+        self
+    }
+
+    pub(super) fn drip(mut self, bytes_a_second: usize) -> Self {
+        self.delivery.drip = Some(bytes_a_second);
+        self
     }
 }

@@ -1,45 +1,39 @@
 //! One request in, one answer out, in the order in which GitLab decides: limits, address, token, scope, project, job.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use wiremock::{Respond, ResponseTemplate};
 
 use super::answer::Answer;
 use super::facts;
 use super::fault::{Fault, On};
+use super::head::Head;
 use super::job::elapsed;
+use super::limit::Whom;
 use super::request::{Request, Violation};
 use super::state::{Shared, State};
-use super::token::{Grant, Scope, TokenId};
+use super::token::{Scope, TokenId};
 
 /// Query parameters in which GitLab, and OAuth clients, would take a token.
 const TOKEN_PARAMETERS: [&str; 3] = ["private_token", "access_token", "job_token"];
 
-/// What wiremock calls for every request.
-pub(super) struct Api(pub(super) Arc<Shared>);
-
-impl Respond for Api {
-    fn respond(&self, request: &wiremock::Request) -> ResponseTemplate {
-        let now = Timestamp::now();
-        let mut state = self.0.lock();
-        let mut visit = Visit::of(request, &state);
-        let answer = visit.answer(&mut state, now);
-        state.log.push(Request {
-            at: now,
-            method: request.method.to_string(),
-            path: request.url.path().to_owned(),
-            job: visit.job,
-            token: visit.token,
-            status: answer.status(),
-            violations: visit.violations,
-        });
-        // The bytes of a large trace are copied without holding everybody else up.
-        drop(state);
-        answer.into()
-    }
+/// The answer to a request, which stands in the log from now on.
+pub(super) fn respond(shared: &Shared, head: &Head) -> Answer {
+    let now = Timestamp::now();
+    let mut state = shared.lock();
+    let mut visit = Visit::of(head, &state);
+    let answer = visit.answer(&mut state, now);
+    state.log.push(Request {
+        at: now,
+        method: head.method.clone(),
+        path: head.url.path().to_owned(),
+        job: visit.job,
+        token: visit.token,
+        status: answer.status,
+        violations: visit.violations,
+    });
+    answer
 }
 
 /// An address of the API, its parts as they were sent.
@@ -59,16 +53,16 @@ struct Visit {
     job_id: String,
     presented: Option<String>,
     token_in_query: bool,
-    /// What a `Retry-After` counts for: the job, or else the address.
-    limited_as: String,
+    /// Whose refusals count for it, the narrowest last: its job's, or else its address's.
+    whom: [Whom; 3],
     job: Option<(u64, u64)>,
     token: Option<TokenId>,
     violations: Vec<Violation>,
 }
 
 impl Visit {
-    fn of(request: &wiremock::Request, state: &State) -> Self {
-        let path = request.url.path();
+    fn of(head: &Head, state: &State) -> Self {
+        let path = head.url.path();
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let (endpoint, project, job_id) = match segments[..] {
             ["api", "v4", "projects", project] => (Endpoint::Project, project, ""),
@@ -84,7 +78,7 @@ impl Visit {
             .map(|project| project.id)
             .zip(job_id.parse().ok());
         let job = job.filter(|key| state.jobs.contains_key(key));
-        let token_in_query = request.url.query_pairs().any(|(name, value)| {
+        let token_in_query = head.url.query_pairs().any(|(name, value)| {
             TOKEN_PARAMETERS.contains(&&*name)
                 || value.starts_with("glpat-")
                 || state
@@ -96,21 +90,26 @@ impl Visit {
         if token_in_query {
             violations.push(Violation::TokenInQuery);
         }
-        let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
+        let is_read = matches!(head.method.as_str(), "GET" | "HEAD");
         if matches!(endpoint, Endpoint::Unknown) || !is_read {
             violations.push(Violation::UnknownEndpoint);
         }
-        if request.headers.contains_key("range") {
+        if head.header("range").is_some() {
             violations.push(Violation::Range);
         }
+        let presented = presented_token(head);
+        let narrowest = job.map_or(Whom::Path(path.to_owned()), |(project, job)| {
+            Whom::Job(project, job)
+        });
+        let owner = Whom::Token(state.token(presented).map(|grant| grant.token.id()));
         Self {
             endpoint,
             is_read,
             project,
             job_id: job_id.to_owned(),
-            presented: presented_token(request),
+            presented: presented.map(str::to_owned),
             token_in_query,
-            limited_as: job.map_or(path.to_owned(), |(project, job)| format!("{project}/{job}")),
+            whom: [Whom::Everybody, owner, narrowest],
             job,
             token: None,
             violations,
@@ -118,36 +117,60 @@ impl Visit {
     }
 
     fn answer(&mut self, state: &mut State, now: Timestamp) -> Answer {
-        if let Some(until) = state
-            .refused_until
-            .get(&self.limited_as)
-            .filter(|until| now < **until)
-        {
-            self.violations.push(Violation::BeforeRetryAfter);
-            return Answer::rate_limited(elapsed(now, *until).as_secs() + 1, now);
+        let [_, owner, _] = &self.whom;
+        let standing = match owner {
+            Whom::Token(token) => state.counter.count(*token, now),
+            _ => None,
+        };
+        if let Some(refusal) = state.refusals.of(&self.whom, now) {
+            if refusal.is_ignored(now) {
+                self.violations.push(Violation::BeforeRetryAfter);
+            }
+            return Answer::rate_limited(elapsed(now, refusal.until).as_secs() + 1, now);
         }
-        match self.take_fault(state) {
-            Some(fault) => self.faulty_answer(fault, state, now),
-            None => self.true_answer(state, now),
+        let answer = match standing.filter(|standing| standing.is_over()) {
+            Some(standing) => {
+                state.refusals.refuse(owner.clone(), now, standing.reset);
+                Answer::rate_limited(elapsed(now, standing.reset).as_secs() + 1, now)
+            }
+            None => match self.take_fault(state) {
+                Some((fault, whom)) => self.faulty_answer(fault, whom, state, now),
+                None => self.true_answer(state, now),
+            },
+        };
+        match standing {
+            Some(standing) => answer.standing(standing),
+            None => answer,
         }
     }
 
-    fn take_fault(&self, state: &mut State) -> Option<Fault> {
+    /// The fault for this request, and whom it counts for where it is a refusal.
+    fn take_fault(&self, state: &mut State) -> Option<(Fault, Whom)> {
         let on = match self.endpoint {
             Endpoint::Facts => On::Facts,
             Endpoint::Trace => On::Trace,
             Endpoint::Project | Endpoint::Unknown => On::Any,
         };
+        let [everybody, _, narrowest] = &self.whom;
         let job = self.job.and_then(|key| state.jobs.get_mut(&key));
-        job.and_then(|job| job.faults.take(on))
-            .or_else(|| state.faults.take(on))
+        if let Some(fault) = job.and_then(|job| job.faults.take(on)) {
+            return Some((fault, narrowest.clone()));
+        }
+        let fault = state.faults.take(on)?;
+        Some((fault, everybody.clone()))
     }
 
-    fn faulty_answer(&mut self, fault: Fault, state: &mut State, now: Timestamp) -> Answer {
+    fn faulty_answer(
+        &mut self,
+        fault: Fault,
+        whom: Whom,
+        state: &mut State,
+        now: Timestamp,
+    ) -> Answer {
         match fault {
             Fault::RateLimited(seconds) => {
                 let until = now + Duration::from_secs(seconds);
-                state.refused_until.insert(self.limited_as.clone(), until);
+                state.refusals.refuse(whom, now, until);
                 Answer::rate_limited(seconds, now)
             }
             Fault::Unavailable(status) => Answer::proxy_page(status),
@@ -156,6 +179,9 @@ impl Visit {
             Fault::Forbidden => Answer::json(403, &json!({"message": "403 Forbidden"})),
             Fault::NotFound => not_found(),
             Fault::Delay(delay) => self.true_answer(state, now).later(delay),
+            Fault::ResetAt(at) => self.true_answer(state, now).reset_at(at),
+            Fault::WrongLength(by) => self.true_answer(state, now).wrong_length(by),
+            Fault::Drip(rate) => self.true_answer(state, now).drip(rate),
         }
     }
 
@@ -176,8 +202,7 @@ impl Visit {
     /// The projects that the token's owner may see.
     fn authorise(&mut self, state: &State) -> Result<Vec<u64>, Answer> {
         let presented = self.presented.as_deref().filter(|_| !self.token_in_query);
-        let is_presented = |grant: &&Grant| Some(grant.token.value()) == presented;
-        let Some(grant) = state.grants.iter().find(is_presented) else {
+        let Some(grant) = state.token(presented) else {
             return Err(Answer::json(401, &json!({"message": "401 Unauthorized"})));
         };
         match grant.scope {
@@ -223,10 +248,9 @@ impl Visit {
 }
 
 /// The token in one of the two headers in which GitLab takes a personal, project or group access token.
-fn presented_token(request: &wiremock::Request) -> Option<String> {
-    let header = |name| request.headers.get(name)?.to_str().ok();
-    let bearer = || header("authorization")?.strip_prefix("Bearer ");
-    header("private-token").or_else(bearer).map(str::to_owned)
+fn presented_token(head: &Head) -> Option<&str> {
+    let bearer = || head.header("authorization")?.strip_prefix("Bearer ");
+    head.header("private-token").or_else(bearer)
 }
 
 fn not_found() -> Answer {

@@ -127,7 +127,9 @@ impl JobBuilder {
     /// It is over since then.
     pub fn finished_at(self, finished_at: Timestamp) -> Job {
         let duration = self.duration.unwrap_or(match self.trace {
-            Trace::Lines(lines) | Trace::PlainLines(lines) => Script::duration(lines),
+            Trace::Lines(lines) | Trace::PlainLines(lines) | Trace::Noise { lines, .. } => {
+                Script::duration(lines)
+            }
             _ => Duration::from_secs(2),
         });
         let has_run = !matches!(self.trace, Trace::None);
@@ -152,7 +154,7 @@ impl JobBuilder {
         ends_at: Option<Timestamp>,
     ) -> Job {
         let time = started_at.or(ends_at).unwrap_or_else(Timestamp::now);
-        // The id is taken before the trace is rendered, which may take a while and needs it.
+        // The id is taken before the trace is measured, which may take a while and needs it.
         let id = self.shared.lock().take_job_id(self.id);
         let state = JobState {
             id,
@@ -166,7 +168,7 @@ impl JobBuilder {
             failure_reason: self.failure_reason,
             erased_at: None,
             is_deleted: false,
-            content: Content::render(self.trace, id, time),
+            content: Content::new(self.trace, id, time),
             received: None,
             late_tail: self.late_tail,
             faults: Faults::default(),
@@ -262,10 +264,15 @@ impl Job {
         self.content().0.is_generated()
     }
 
-    /// The whole trace, as it can be read when all has arrived.
+    /// The whole trace, as it can be read when all has arrived. A huge one is better read in pieces.
     pub fn trace(&self) -> Vec<u8> {
+        self.trace_pieces().collect::<Vec<_>>().concat()
+    }
+
+    /// The same piece by piece, each made when it is asked for.
+    pub fn trace_pieces(&self) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
         let (content, outcome) = self.content();
-        content.prefix(usize::MAX, outcome)
+        content.body(usize::MAX, outcome).into_pieces()
     }
 
     /// Size of the whole trace.

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// One kind of trouble.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// 429 with `Retry-After` in seconds. Whatever asks for the same job earlier is refused again, and is a violation.
+    /// 429 with `Retry-After` in seconds. Whatever asks for the same job earlier is refused again, and is a violation;
+    /// as a fault of the whole instance: whatever asks for anything.
     RateLimited(u64),
     /// This status (a 5xx) with the page of a proxy.
     Unavailable(u16),
@@ -19,6 +20,21 @@ pub enum Fault {
     NotFound,
     /// The true answer, but this much later.
     Delay(Duration),
+    /// The true answer, but the connection is reset when so much of the body has gone out.
+    ResetAt(At),
+    /// The true answer, but its `Content-Length` says so many bytes too many, or, negative, too few.
+    WrongLength(i64),
+    /// The true answer, so many bytes of its body a second.
+    Drip(usize),
+}
+
+/// A place in the body of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// Its middle.
+    Half,
+    /// After so many bytes.
+    Byte(usize),
 }
 
 /// Which answers a fault hits.

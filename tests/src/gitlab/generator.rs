@@ -3,11 +3,13 @@
 //! expectations of a huge job cost no memory.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use jiff::Timestamp;
 
 use super::entry::{Entry, HEAD, TAIL, head, tail};
 use super::job::Status;
+use super::noise;
 
 /// Time between two lines; a job of 2,000 lines writes for a second and a half.
 const STEP_US: i64 = 750;
@@ -16,6 +18,9 @@ const SECTION_EVERY: u64 = 200;
 const SECTION_FIRST: u64 = 40;
 const SECTION_LAST: u64 = 120;
 const SECTION_END: u64 = SECTION_LAST + 1;
+
+/// Which line of a script is the long one.
+const LONG: u64 = 2;
 
 const WORDS: [&str; 16] = [
     "compiling",
@@ -62,12 +67,29 @@ pub struct ExpectedLine {
     pub offset: u64,
 }
 
+/// Bytes of a trace are made in pieces of about this size.
+pub(super) const PIECE: usize = 64 * 1024;
+
+/// What the lines of a script are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Of all kinds, after the runner's headers.
+    Stamped,
+    /// Of all kinds, without headers.
+    Plain,
+    /// Noise of so many bytes each.
+    Noise(usize),
+    /// Short ones, but for the second, which is noise of so many bytes.
+    Long(usize),
+}
+
 /// A generated trace: everything that decides its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Script {
     pub(super) job_id: u64,
     /// Lines of the script; those of the runner come on top.
     pub(super) lines: u64,
+    pub(super) kind: Kind,
     /// With the runner's headers (`FF_TIMESTAMPS`), its default.
     pub(super) timestamps: bool,
     pub(super) started_at: Timestamp,
@@ -80,15 +102,22 @@ impl Script {
         std::time::Duration::from_micros(lines.saturating_add(40).saturating_mul(step))
     }
 
-    /// The bytes up to the end of the script, without what depends on how the job ends.
-    pub(super) fn body(&self) -> Vec<u8> {
-        self.render(0..HEAD + self.lines, None)
+    /// Size of what is written up to the end of the script, which does not depend on how the job ends.
+    pub(super) fn size_before_end(&self) -> usize {
+        let pieces = self.rendered(0..HEAD + self.lines, None);
+        pieces.map(|piece| piece.len()).sum()
     }
 
-    /// The bytes after the script. A cancelled job has none: its trace just stops.
-    pub(super) fn tail(&self, outcome: Status) -> Vec<u8> {
+    /// Size of what comes after the script. A cancelled job has nothing there: its trace just stops.
+    pub(super) fn size_of_end(&self, outcome: Status) -> usize {
         let first = HEAD + self.lines;
-        self.render(first..self.entries(outcome), Some(outcome))
+        let pieces = self.rendered(first..self.entries(outcome), Some(outcome));
+        pieces.map(|piece| piece.len()).sum()
+    }
+
+    /// All bytes of a job that ends so, made as the iterator goes.
+    pub(super) fn pieces(&self, outcome: Status) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
+        self.rendered(0..self.entries(outcome), Some(outcome))
     }
 
     /// Every line that a person sees, in order.
@@ -130,14 +159,24 @@ impl Script {
         }
     }
 
-    fn render(&self, entries: std::ops::Range<u64>, outcome: Option<Status>) -> Vec<u8> {
-        let mut out = String::new();
-        for index in entries {
-            let entry = self.entry(index, outcome);
-            self.write_blank(&mut out, index, &entry);
-            self.write(&mut out, index, &entry);
-        }
-        out.into_bytes()
+    fn rendered(
+        &self,
+        mut entries: Range<u64>,
+        outcome: Option<Status>,
+    ) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
+        let script = *self;
+        std::iter::from_fn(move || {
+            let mut out = String::new();
+            for index in entries.by_ref() {
+                let entry = script.entry(index, outcome);
+                script.write_blank(&mut out, index, &entry);
+                script.write(&mut out, index, &entry);
+                if out.len() >= PIECE {
+                    break;
+                }
+            }
+            (!out.is_empty()).then(|| out.into_bytes())
+        })
     }
 
     /// The empty line before an entry, where there is one.
@@ -187,8 +226,28 @@ impl Script {
         }
         let number = index - HEAD + 1;
         match number.checked_sub(self.lines + 1) {
-            None => self.script_line(number, seconds),
+            None => match self.kind {
+                Kind::Noise(width) => self.noise(number, width),
+                Kind::Long(size) if number == LONG => self.noise(number, size),
+                _ => self.script_line(number, seconds),
+            },
             Some(position) => tail(position, seconds, outcome),
+        }
+    }
+
+    fn label(&self, number: u64) -> String {
+        format!("line {number:06} of job {}", self.job_id)
+    }
+
+    /// Line `number` of the script, of noise.
+    fn noise(&self, number: u64, size: usize) -> Entry {
+        let text = noise::text(&self.label(number), size, self.job_id << 32 ^ number);
+        Entry {
+            writer: "01O",
+            writes: noise::writes(&text),
+            blank_before: false,
+            text: Some(text),
+            section: Some("step_script".to_owned()),
         }
     }
 
@@ -202,7 +261,7 @@ impl Script {
             SECTION_FIRST..=SECTION_LAST if has_section => format!("suite_{block}"),
             _ => "step_script".to_owned(),
         };
-        let label = format!("line {number:06} of job {}", self.job_id);
+        let label = self.label(number);
         let [_, a, b, c] = mix(self.job_id, number).map(|byte| WORDS[usize::from(byte % 16)]);
         let text = format!("{label} {a} {b} {c}");
         let line = |writes: Vec<String>| Entry {
@@ -246,13 +305,18 @@ impl Script {
     }
 }
 
-/// Four bytes that look random and depend on the job and the line alone (the finaliser of `SplitMix64`).
+/// Four bytes that look random and depend on the job and the line alone.
 fn mix(job_id: u64, number: u64) -> [u8; 4] {
-    let mut z = (job_id << 32 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let number = (job_id << 32 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let bytes = scramble(number).to_le_bytes();
+    [bytes[0], bytes[1], bytes[2], bytes[3]]
+}
+
+/// The finaliser of `SplitMix64`.
+pub(super) fn scramble(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let bytes = (z ^ (z >> 31)).to_le_bytes();
-    [bytes[0], bytes[1], bytes[2], bytes[3]]
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]
@@ -260,17 +324,27 @@ mod tests {
     use super::*;
 
     fn script(lines: u64, timestamps: bool) -> Script {
+        let kind = if timestamps {
+            Kind::Stamped
+        } else {
+            Kind::Plain
+        };
+        script_of(kind, lines)
+    }
+
+    fn script_of(kind: Kind, lines: u64) -> Script {
         Script {
             job_id: 4711,
             lines,
-            timestamps,
+            kind,
+            timestamps: kind != Kind::Plain,
             started_at: "2026-11-24T10:00:00Z".parse().unwrap(),
         }
     }
 
     #[test]
     fn the_bytes_look_like_a_runners() {
-        let text = String::from_utf8(script(3, true).body()).unwrap();
+        let text = String::from_utf8(whole(script(3, true), Status::Canceled)).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert!(
             lines[0].starts_with("2026-11-24T10:00:00.000"),
@@ -287,19 +361,21 @@ mod tests {
             )
         );
         assert_eq!(&lines[2][..27], &lines[3][..27]);
-        let tail = String::from_utf8(script(3, true).tail(Status::Failed)).unwrap();
+        let failed = String::from_utf8(whole(script(3, true), Status::Failed)).unwrap();
+        let end = failed.strip_prefix(&text).unwrap();
         assert!(
-            tail.ends_with(" 00O \x1b[31;1mERROR: Job failed: exit code 1\x1b[0;m\n"),
-            "{tail}"
+            end.ends_with(" 00O \x1b[31;1mERROR: Job failed: exit code 1\x1b[0;m\n"),
+            "{end}"
         );
-        assert_eq!(script(3, true).tail(Status::Canceled), b"");
+        assert_eq!(script(3, true).size_before_end(), text.len());
+        assert_eq!(script(3, true).size_of_end(Status::Failed), end.len());
+        assert_eq!(script(3, true).size_of_end(Status::Canceled), 0);
     }
 
     #[test]
     fn every_expected_text_is_in_the_plain_bytes_in_order_and_unique() {
         let script = script(1_000, false);
-        let plain =
-            String::from_utf8([script.body(), script.tail(Status::Success)].concat()).unwrap();
+        let plain = String::from_utf8(whole(script, Status::Success)).unwrap();
         let expected: Vec<ExpectedLine> = script.expected(Status::Success).collect();
         assert_eq!(expected.len(), 1_000 + 13);
         let bare = without_escapes(&plain);
@@ -318,7 +394,7 @@ mod tests {
     fn a_line_begins_at_its_offset() {
         for timestamps in [true, false] {
             let script = script(1_000, timestamps);
-            let bytes = [script.body(), script.tail(Status::Failed)].concat();
+            let bytes = whole(script, Status::Failed);
             for line in script.expected(Status::Failed) {
                 let offset = usize::try_from(line.offset).unwrap();
                 assert!(offset == 0 || bytes[offset - 1] == b'\n', "{line:?}");
@@ -354,6 +430,51 @@ mod tests {
         );
         assert_eq!(expected.last().unwrap().text, "Job succeeded");
         assert_eq!(expected.last().unwrap().section, None);
+    }
+
+    #[test]
+    fn a_line_longer_than_the_runners_buffer_comes_in_pieces() {
+        let script = script_of(Kind::Long(20_000), 3);
+        let expected: Vec<ExpectedLine> = script.expected(Status::Success).collect();
+        let long = &expected[12];
+        assert_eq!(long.text.len(), 20_000);
+        let bytes = String::from_utf8(whole(script, Status::Success)).unwrap();
+        let from_it = &bytes[usize::try_from(long.offset).unwrap()..];
+        let pieces: Vec<&str> = from_it.lines().take(4).collect();
+        let [first, second, third, next] = pieces[..] else {
+            panic!("{} pieces", pieces.len());
+        };
+        assert!(first[27..].starts_with(" 01O line 000002 of job 4711 "));
+        assert!(second[27..].starts_with(" 01O+") && third[27..].starts_with(" 01O+"));
+        assert_eq!(
+            [&first[32..], &second[32..], &third[32..]].concat(),
+            long.text
+        );
+        assert!(next.contains("line 000003"));
+    }
+
+    #[test]
+    fn pieces_are_small_whatever_the_size_of_the_trace() {
+        let script = script_of(Kind::Noise(1_000), 5_000);
+        let pieces: Vec<usize> = script
+            .pieces(Status::Success)
+            .map(|piece| piece.len())
+            .collect();
+        let size: usize = pieces.iter().sum();
+        assert!(size > 5_000_000 && pieces.iter().all(|piece| *piece < PIECE + 2_000));
+        assert_eq!(
+            script.size_before_end() + script.size_of_end(Status::Success),
+            size
+        );
+        let noise = script.expected(Status::Success).nth(11).unwrap();
+        assert_eq!(
+            (noise.text.len(), noise.section.as_deref()),
+            (1_000, Some("step_script"))
+        );
+    }
+
+    fn whole(script: Script, outcome: Status) -> Vec<u8> {
+        script.pieces(outcome).collect::<Vec<_>>().concat()
     }
 
     /// Takes off only what this generator writes.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::body::Body;
 use super::fault::Faults;
 use super::trace::{Content, LateTail};
 
@@ -136,7 +137,7 @@ impl JobState {
 
     /// What the runner has sent: what it was told to, or as the clock goes, or half where no end is in sight.
     fn received_while_running(&self, now: Timestamp) -> usize {
-        let body = self.content.body_size();
+        let body = self.content.size_before_end();
         if let Some(received) = self.received {
             return received.min(body);
         }
@@ -149,10 +150,9 @@ impl JobState {
         usize::try_from(size).expect("a part of the body is not larger than it")
     }
 
-    /// The bytes that can be read, as a copy that is made without holding this job.
-    pub(super) fn trace(&self, now: Timestamp) -> impl FnOnce() -> Vec<u8> + use<> {
-        let (content, size, outcome) = (self.content.clone(), self.readable(now), self.outcome);
-        move || content.prefix(size, outcome)
+    /// The bytes that can be read.
+    pub(super) fn trace(&self, now: Timestamp) -> Body {
+        self.content.body(self.readable(now), self.outcome)
     }
 }
 

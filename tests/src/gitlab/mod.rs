@@ -1,34 +1,35 @@
-//! A simulated GitLab: projects, jobs, traces and tokens over wiremock, for the tests and the demo.
+//! A simulated GitLab: projects, jobs, traces and tokens over HTTP, for the tests and the demo.
 //!
 //! It is strict, so that a client that passes here has nothing to fear from a real one: it refuses what GitLab refuses
 //! (`docs/GITLAB.md`, sections 3 and 4) and notes what no client should do. And it is the oracle: it knows every line
-//! that it has written, without the project's own parser.
+//! that it has written, without the project's own parser. A trace is made as it goes out: its size costs no memory.
 
 mod answer;
 mod api;
+mod body;
 mod builder;
 mod entry;
 mod facts;
 mod fault;
 mod generator;
+mod head;
 mod job;
+mod limit;
+mod noise;
 mod request;
+mod server;
 mod state;
 #[cfg(test)]
 mod tests;
 mod token;
 mod trace;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use wiremock::matchers::any;
-use wiremock::{Mock, MockServer};
-
 pub use builder::{Job, JobBuilder};
-pub use fault::{ALWAYS, Fault, On};
+pub use fault::{ALWAYS, At, Fault, On};
 pub use generator::{ExpectedLine, Stream};
 pub use job::Status;
 pub use request::{Request, Violation};
@@ -36,8 +37,9 @@ pub use token::{Scope, Token, TokenId};
 pub use trace::{Texts, Trace};
 
 use crate::samples::Sample;
-use api::Api;
 use facts::ProjectState;
+use limit::Limit;
+use server::Server;
 use state::Shared;
 use token::Grant;
 
@@ -45,7 +47,7 @@ use token::Grant;
 #[derive(Clone)]
 pub struct Gitlab {
     shared: Arc<Shared>,
-    server: Arc<MockServer>,
+    server: Arc<Server>,
 }
 
 /// A project in the simulated GitLab.
@@ -79,20 +81,9 @@ impl Gitlab {
 
     /// Starts one on this address.
     pub async fn start_on(address: &str) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("binding the simulated GitLab to {address}"))?;
         let shared = Arc::new(Shared::default());
-        let server = MockServer::builder()
-            .listener(listener)
-            // Our own log has no tokens in it.
-            .disable_request_recording()
-            .start()
-            .await;
-        Mock::given(any())
-            .respond_with(Api(shared.clone()))
-            .mount(&server)
-            .await;
-        shared.lock().url = format!("http://{}/", server.address());
+        let server = Server::start(address, shared.clone()).await?;
+        shared.lock().url = format!("http://{}/", server.address);
         Ok(Self {
             shared,
             server: Arc::new(server),
@@ -101,7 +92,7 @@ impl Gitlab {
 
     /// The address it is bound to.
     pub fn address(&self) -> SocketAddr {
-        *self.server.address()
+        self.server.address
     }
 
     /// What users call it, with a slash at the end; the start of every `web_url`.
@@ -191,6 +182,13 @@ impl Gitlab {
         job.duration = seconds("duration");
         job.queued = seconds("queued_duration").unwrap_or(job.queued);
         job.trace(Trace::Sample(sample.clone()))
+    }
+
+    /// From now on each token is good for so many requests in each period of whole seconds. Every answer says how its
+    /// client stands; once it has had its share it is refused until the period ends, and a request until then is a
+    /// violation.
+    pub fn limit_rate(&self, requests: u64, period: Duration) {
+        self.shared.lock().counter.limit = Some(Limit { requests, period });
     }
 
     /// The next so many answers (or `ALWAYS`) are this fault's, whatever they are about.

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
-
 use super::facts::ProjectState;
 use super::fault::Faults;
 use super::job::JobState;
+use super::limit::{Counter, Refusals};
 use super::request::Request;
 use super::token::Grant;
 
@@ -36,8 +35,8 @@ pub(super) struct State {
     pub(super) grants: Vec<Grant>,
     /// Faults of the whole instance.
     pub(super) faults: Faults,
-    /// Until when whom to refuse, by job, or by path where it is none of a job.
-    pub(super) refused_until: HashMap<String, Timestamp>,
+    pub(super) refusals: Refusals,
+    pub(super) counter: Counter,
     pub(super) log: Vec<Request>,
 }
 
@@ -66,6 +65,12 @@ impl State {
         self.projects
             .iter()
             .find(|project| Some(project.id) == id || project.path == id_or_path)
+    }
+
+    /// What a token is good for, where it is one of ours.
+    pub(super) fn token(&self, value: Option<&str>) -> Option<&Grant> {
+        let mut grants = self.grants.iter();
+        grants.find(|grant| Some(grant.token.value()) == value)
     }
 
     /// The job of this project, unless it was deleted.

@@ -2,6 +2,7 @@
 
 mod jobs;
 mod refusals;
+mod wire;
 
 use std::time::{Duration, Instant};
 
