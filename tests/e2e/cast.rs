@@ -49,7 +49,7 @@ impl World {
     pub(crate) async fn listener_by(&self, rabbitmq_port: u16, gitlab: &str) -> Result<Listener> {
         let (program, address) = self.listener_starting(rabbitmq_port, gitlab).await?;
         self.is_ready(&program, &address).await?;
-        Ok(Listener::new(&address))
+        Ok(Listener::new(program, &address))
     }
 
     /// The same, not ready yet, and where it listens.

@@ -2,6 +2,7 @@
 //! container whose process is gone is nobody's any more.
 
 use std::collections::HashMap;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,6 +22,8 @@ const OWNERS_HOST: &str = "joblogs.e2e.host";
 /// The engine's answers, and starting a container; a pull of the official images goes into the latter.
 const ANSWER: Duration = Duration::from_secs(10);
 const START: Duration = Duration::from_mins(10);
+/// A container that is asked to end gets 10 s before it is killed.
+const ACT: Duration = Duration::from_secs(40);
 /// A program inside a container: some of them start a Java or an Erlang of their own first.
 const COMMAND: Duration = Duration::from_mins(1);
 
@@ -46,26 +49,49 @@ pub(crate) struct Started<const PORTS: usize> {
     pub(crate) ports: [u16; PORTS],
 }
 
-/// Starts a container as ours, its ports on free ones of the loopback interface.
+/// A port of a container, and the one of the loopback interface that leads to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Port {
+    inside: u16,
+    /// 0: any that is free; after a restart it is another one.
+    outside: u16,
+}
+
+impl Port {
+    pub(crate) fn anywhere(inside: u16) -> Self {
+        Self { inside, outside: 0 }
+    }
+
+    /// Always at the same one, which is free now.
+    pub(crate) fn fixed(inside: u16) -> Result<Self> {
+        let free = TcpListener::bind("127.0.0.1:0").context("a free port")?;
+        let outside = free.local_addr()?.port();
+        Ok(Self { inside, outside })
+    }
+}
+
+/// Starts a container as ours, with these of its ports.
 pub(crate) async fn start<const PORTS: usize>(
     request: ContainerRequest<GenericImage>,
-    ports: [u16; PORTS],
+    ports: [Port; PORTS],
 ) -> Result<Started<PORTS>> {
     let request = request
         .with_label(OWNER, std::process::id().to_string())
         .with_label(OWNERS_HOST, host_name())
         .with_startup_timeout(START)
         .with_host_config_modifier(move |config| {
-            let loopback = PortBinding {
-                host_ip: Some("127.0.0.1".into()),
-                host_port: Some("0".into()),
+            let bind = |port: &Port| {
+                let loopback = PortBinding {
+                    host_ip: Some("127.0.0.1".into()),
+                    host_port: Some(port.outside.to_string()),
+                };
+                (format!("{}/tcp", port.inside), Some(vec![loopback]))
             };
-            let bind = |port: &u16| (format!("{port}/tcp"), Some(vec![loopback.clone()]));
             config.publish_all_ports = Some(false);
             config.port_bindings = Some(ports.iter().map(bind).collect());
         });
     let container = request.start().await?;
-    let mut published = ports;
+    let mut published = ports.map(|port| port.inside);
     for port in &mut published {
         let inside: ContainerPort = port.tcp();
         *port = container.get_host_port_ipv4(inside).await?;
@@ -77,6 +103,32 @@ pub(crate) async fn start<const PORTS: usize>(
         id,
         ports: published,
     })
+}
+
+/// What can be done to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Its processes stand still; connections to it stay.
+    Pause,
+    Unpause,
+    /// It ends without being asked.
+    Kill,
+    Start,
+    /// It is asked to end, and started again.
+    Restart,
+}
+
+/// Does it, and waits for the engine, not for what runs inside.
+pub(crate) async fn act(id: &str, act: Act) -> Result<()> {
+    let docker = engine().await?.with_timeout(ACT);
+    let done = match act {
+        Act::Pause => docker.pause_container(id).await,
+        Act::Unpause => docker.unpause_container(id).await,
+        Act::Kill => docker.kill_container(id, None).await,
+        Act::Start => docker.start_container(id, None).await,
+        Act::Restart => docker.restart_container(id, None).await,
+    };
+    done.with_context(|| format!("{act:?} of the container {id}"))
 }
 
 /// Runs a program inside a container, as the user that the container runs as; it must end with 0.

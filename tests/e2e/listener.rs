@@ -1,5 +1,6 @@
 //! A running listener, and the notices that a job's `after_script` sends to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -7,19 +8,23 @@ use e2e::gitlab::{Job, Token};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
+use crate::program::Program;
+
 /// DESIGN.md gives the broker 5 s to confirm; nobody is kept waiting for longer than this.
 const ANSWER: Duration = Duration::from_secs(6);
 
 pub(crate) struct Listener {
+    pub(crate) program: Arc<Program>,
     /// `http://127.0.0.1:PORT/`.
     pub(crate) url: String,
     http: Client,
 }
 
 impl Listener {
-    pub(crate) fn new(address: &str) -> Self {
+    pub(crate) fn new(program: Arc<Program>, address: &str) -> Self {
         let http = Client::builder().timeout(ANSWER).no_proxy().build();
         Self {
+            program,
             url: format!("http://{address}/"),
             http: http.expect("a client without files needs none"),
         }

@@ -2,10 +2,13 @@
 //! GitLab, which is the oracle. Each test has a virtual host, an index and a GitLab of its own; its name is a promise.
 //! `make e2e` builds and fetches what is needed; `cargo test -p e2e --test e2e -- NAME` runs some of it.
 
+mod broker;
 mod cast;
+mod chronicle;
 mod consumer;
 mod containers;
 mod interrupt;
+mod length;
 mod line;
 mod listener;
 mod middleman;
@@ -20,21 +23,20 @@ mod world;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+use crate::length::longest;
+use crate::seed::{SEED, seed};
 use crate::servers::{STRAINED, Servers};
 use crate::tests::{Kind, Test};
 use crate::world::World;
 
 /// How many tests run at once, unless `--test-threads` says otherwise: the servers are shared.
 const AT_ONCE: usize = 4;
-/// A test that takes longer hangs: each of its waits has a deadline of its own.
-const LONGEST: Duration = Duration::from_mins(4);
 
 /// What all tests of a run share; the servers are there once it is known that a test will run.
 struct Run {
@@ -90,7 +92,12 @@ async fn play(run: &Run, test: &Test) -> Result<()> {
         (test.play)(&world).await?;
         world.end().await
     };
-    let outcome = timeout(LONGEST, whole).await;
-    let outcome = outcome.unwrap_or_else(|_| Err(anyhow!("not over within {LONGEST:?}")));
-    outcome.map_err(|error| anyhow!("{error:#}\n{}", world.last_words()))
+    let longest = longest();
+    let outcome = timeout(longest, whole).await;
+    let outcome = outcome.unwrap_or_else(|_| Err(anyhow!("not over within {longest:?}")));
+    outcome.map_err(|error| {
+        let seed = format!("{SEED}={}", seed());
+        let (done, words) = (&world.chronicle, world.last_words());
+        anyhow!("{error:#}\n{seed}\n{done}{words}")
+    })
 }

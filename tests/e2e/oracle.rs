@@ -199,8 +199,14 @@ impl World {
 
     /// `INSTANCE-PROJECT-JOB`.
     pub(crate) fn key(&self, job: &Job) -> String {
-        let instance = self.gitlab.address().to_string().replace(':', "-");
-        format!("{instance}-{}-{}", job.project_id(), job.id())
+        format!("{}-{}-{}", self.instance(), job.project_id(), job.id())
+    }
+
+    /// What Joblogs calls the GitLab: by the host and the port at which it is called.
+    fn instance(&self) -> String {
+        let url = self.gitlab.url();
+        let address = url.trim_start_matches("http://").trim_end_matches('/');
+        address.replace(':', "-")
     }
 
     /// `YYYY-MM-DD-NAME`, the day being that of the job's end in UTC.
@@ -217,7 +223,7 @@ impl World {
             other => other.clone(),
         };
         let wanted = json!({
-            "instance": self.gitlab.address().to_string().replace(':', "-"),
+            "instance": self.instance(),
             "project_id": text(&json!(job.project_id())),
             "project_name": "demo",
             "job_id": text(&json!(job.id())),

@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use e2e::eventually::eventually;
 use serde_json::Value;
 
+use crate::chronicle::Chronicle;
+
 /// Lines of a log that an error shows.
 const LAST_LINES: usize = 12;
 /// A log line longer than this is shown in part.
@@ -24,6 +26,8 @@ pub(crate) struct Program {
     output: PathBuf,
     /// Set by whoever ends it on purpose: from then on its end is no surprise.
     may_end: AtomicBool,
+    /// Where its ends by signals are noted.
+    chronicle: Chronicle,
 }
 
 impl Program {
@@ -33,6 +37,7 @@ impl Program {
         output: PathBuf,
         flags: &[&str],
         variables: &[(&str, String)],
+        chronicle: &Chronicle,
     ) -> Result<Self> {
         let file = File::create(&output).with_context(|| format!("making {}", output.display()))?;
         let child = Command::new(path_of(program)?)
@@ -50,6 +55,7 @@ impl Program {
             child: Mutex::new(child),
             output,
             may_end: AtomicBool::new(false),
+            chronicle: chronicle.clone(),
         })
     }
 
@@ -89,6 +95,7 @@ impl Program {
     /// `kill -9`, and waits for the end.
     pub(crate) fn kill(&self) -> Result<()> {
         self.may_end.store(true, Ordering::Relaxed);
+        self.chronicle.note(format!("{}: kill -9", self.name));
         let mut child = self.child();
         child.kill().context("kill -9")?;
         let status = child.wait()?;
@@ -102,12 +109,19 @@ impl Program {
 
     /// SIGTERM, and its exit code within the deadline.
     pub(crate) async fn terminate(&self, deadline: Duration) -> Result<ExitStatus> {
-        self.may_end.store(true, Ordering::Relaxed);
-        // No crate of ours sends signals: that would be the only use of one.
-        let command = format!("kill -TERM {}", self.id());
-        let sent = Command::new("sh").args(["-c", &command]).status()?;
-        ensure!(sent.success(), "SIGTERM did not reach {}", self.name);
+        self.signal("TERM")?;
         self.end(deadline).await
+    }
+
+    /// Sends it this signal, which may end it.
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
+        self.may_end.store(true, Ordering::Relaxed);
+        self.chronicle.note(format!("{}: SIG{signal}", self.name));
+        // No crate of ours sends signals: that would be the only use of one.
+        let command = format!("kill -{signal} {}", self.id());
+        let sent = Command::new("sh").args(["-c", &command]).status()?;
+        ensure!(sent.success(), "SIG{signal} did not reach {}", self.name);
+        Ok(())
     }
 
     /// Its exit code, once it has ended by itself.

@@ -10,6 +10,8 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use crate::servers::RabbitMq;
 
@@ -21,6 +23,7 @@ pub(crate) const WAITING: [&str; 3] = ["jobs.wait.10s", "jobs.wait.1m", "jobs.wa
 pub(crate) const DEAD: &str = "jobs.dead";
 
 const CONNECT: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A message as it lies in a queue.
 #[derive(Debug)]
@@ -53,8 +56,11 @@ impl Message {
     }
 }
 
-/// A connection to one virtual host.
-pub(crate) struct Queues(Connection);
+/// A connection to one virtual host, opened anew where it was lost.
+pub(crate) struct Queues {
+    uri: AMQPUri,
+    connection: Mutex<Connection>,
+}
 
 impl Queues {
     pub(crate) async fn connect(rabbitmq: &RabbitMq, vhost: &str) -> Result<Self> {
@@ -71,11 +77,8 @@ impl Queues {
             vhost: vhost.to_owned(),
             query: lapin::uri::AMQPQueryString::default(),
         };
-        let properties = ConnectionProperties::default().with_connection_name("e2e".into());
-        let connection = Connection::connect_uri(uri, properties);
-        let connection = tokio::time::timeout(CONNECT, connection).await;
-        let connection = connection.context("RabbitMQ did not let the test in")??;
-        Ok(Self(connection))
+        let connection = Mutex::new(connect(&uri).await?);
+        Ok(Self { uri, connection })
     }
 
     /// Publishes as the older tool would, and waits for the confirm.
@@ -175,6 +178,17 @@ impl Queues {
     }
 
     async fn channel(&self) -> Result<Channel> {
-        Ok(self.0.create_channel().await?)
+        let mut connection = self.connection.lock().await;
+        if !connection.status().connected() {
+            *connection = connect(&self.uri).await?;
+        }
+        let channel = timeout(ANSWER, connection.create_channel()).await;
+        Ok(channel.context("RabbitMQ opened no channel for the test")??)
     }
+}
+
+async fn connect(uri: &AMQPUri) -> Result<Connection> {
+    let properties = ConnectionProperties::default().with_connection_name("e2e".into());
+    let connection = timeout(CONNECT, Connection::connect_uri(uri.clone(), properties)).await;
+    Ok(connection.context("RabbitMQ did not let the test in")??)
 }

@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testcontainers::{ContainerRequest, GenericImage, ImageExt as _};
 
-use crate::containers::{self, Started};
+use crate::containers::{self, Act, Port, Started};
 
 const RABBITMQ: (&str, &str) = ("RABBITMQ_IMAGE", "rabbitmq:4.3-management");
 const ELASTICSEARCH: (&str, &str) = (
@@ -54,7 +54,10 @@ impl Servers {
             "no Docker engine answers; run `make e2e`, which installs and starts one";
         let docker = containers::engine().await.context(WITHOUT_ENGINE)?;
         containers::remove_abandoned(&docker).await?;
-        let started = tokio::try_join!(rabbitmq(), elasticsearch(&[]));
+        let started = {
+            let ports = [AMQP, MANAGEMENT].map(Port::anywhere);
+            tokio::try_join!(rabbitmq(ports), elasticsearch(&[]))
+        };
         let started = match started {
             Ok(started) => started,
             Err(error) => {
@@ -73,10 +76,11 @@ impl Servers {
         })
     }
 
-    /// The same with another broker, for a test after which no other could use it.
+    /// The same with another broker, for a test after which no other could use it. It can be started again.
     pub(crate) async fn with_own_broker(&self) -> Result<Self> {
+        let ports = [Port::fixed(AMQP)?, Port::fixed(MANAGEMENT)?];
         Ok(Self {
-            rabbitmq: rabbitmq().await?,
+            rabbitmq: rabbitmq(ports).await?,
             ..self.clone()
         })
     }
@@ -153,6 +157,19 @@ impl RabbitMq {
         self.limit_memory("0").await
     }
 
+    /// Does this to its container. After a start it takes some time to serve.
+    pub(crate) async fn act(&self, act: Act) -> Result<()> {
+        containers::act(&self.container, act).await
+    }
+
+    /// An error while it does not serve.
+    pub(crate) async fn serves(&self) -> Result<()> {
+        self.get("overview").await?;
+        let connects = tokio::net::TcpStream::connect(("127.0.0.1", self.port));
+        connects.await.context("AMQP")?;
+        Ok(())
+    }
+
     /// Lets publishers go on.
     pub(crate) async fn lift_alarm(&self) -> Result<()> {
         self.limit_memory(MEMORY).await
@@ -186,13 +203,13 @@ impl RabbitMq {
     }
 }
 
-async fn rabbitmq() -> Result<RabbitMq> {
+async fn rabbitmq(ports: [Port; 2]) -> Result<RabbitMq> {
     let (user, password) = ("e2e", random());
     let settings = format!("default_user = {user}\ndefault_pass = {password}\n");
     let request = containers::image(&image_name(RABBITMQ))
         .with_hostname("rabbitmq")
         .with_copy_to("/etc/rabbitmq/conf.d/20-e2e.conf", settings.into_bytes());
-    let Started { id, ports } = start(RABBITMQ, request, [AMQP, MANAGEMENT]).await?;
+    let Started { id, ports } = start(RABBITMQ, request, ports).await?;
     let [port, management] = ports;
     let broker = RabbitMq {
         container: id,
@@ -205,12 +222,7 @@ async fn rabbitmq() -> Result<RabbitMq> {
             .no_proxy()
             .build()?,
     };
-    eventually("RabbitMQ serves", READY, async || {
-        broker.get("overview").await?;
-        let connects = tokio::net::TcpStream::connect(("127.0.0.1", broker.port));
-        connects.await.context("AMQP")
-    })
-    .await?;
+    eventually("RabbitMQ serves", READY, async || broker.serves().await).await?;
     Ok(broker)
 }
 
@@ -232,7 +244,7 @@ async fn elasticsearch(settings: &[(&str, &str)]) -> Result<(String, u16, String
     for (name, value) in settings {
         request = request.with_env_var(*name, *value);
     }
-    let Started { id, ports } = start(ELASTICSEARCH, request, [HTTP]).await?;
+    let Started { id, ports } = start(ELASTICSEARCH, request, [Port::anywhere(HTTP)]).await?;
     let [port] = ports;
     let server = Elasticsearch::new(&format!("http://127.0.0.1:{port}"), "elastic", &password);
     eventually("Elasticsearch serves", READY, async || {
@@ -247,7 +259,7 @@ async fn elasticsearch(settings: &[(&str, &str)]) -> Result<(String, u16, String
 async fn start<const PORTS: usize>(
     which: (&str, &str),
     request: ContainerRequest<GenericImage>,
-    ports: [u16; PORTS],
+    ports: [Port; PORTS],
 ) -> Result<Started<PORTS>> {
     let started = containers::start(request, ports).await;
     started.with_context(|| {

@@ -10,12 +10,16 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::elasticsearch::Elasticsearch;
 use e2e::eventually::{eventually, every};
 use e2e::gitlab::{Gitlab, Job, JobBuilder, Project, Scope, Token};
+use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
+use crate::chronicle::Chronicle;
 use crate::program::Program;
+use crate::proxy::Proxy;
 use crate::queue::{DEAD, JOBS, Queues, WAITING};
+use crate::seed::rng;
 use crate::servers::Servers;
 
 /// How long a program may take to end on SIGTERM: compose's grace.
@@ -23,6 +27,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// How long the queues may take to be empty after the last thing that a test waits for.
 const QUEUES: Duration = Duration::from_secs(30);
 const KEYGEN: Duration = Duration::from_secs(10);
+/// Programs whose last words are reported: a test may kill dozens.
+const TALKERS: usize = 8;
 /// How often somebody looks whether a program has died.
 const WATCH: Duration = Duration::from_millis(100);
 /// Between two questions that make Elasticsearch refresh an index.
@@ -39,6 +45,8 @@ pub(crate) struct World {
     pub(crate) token: Token,
     pub(crate) queues: Queues,
     pub(crate) seal_key: String,
+    /// What was done to its programs, links and servers.
+    pub(crate) chronicle: Chronicle,
     folder: TempDir,
     programs: Mutex<Vec<Arc<Program>>>,
     left: Mutex<Left>,
@@ -68,13 +76,14 @@ impl World {
             token,
             queues,
             seal_key: String::new(),
+            chronicle: Chronicle::default(),
             folder: TempDir::with_prefix("joblogs-e2e-")?,
             programs: Mutex::default(),
             left: Mutex::default(),
         };
         // Not among the world's programs: what those say is searched for this key.
         let output = world.folder.path().join("keygen.log");
-        let keygen = Program::start("listener", output, &["keygen"], &[])?;
+        let keygen = Program::start("listener", output, &["keygen"], &[], &world.chronicle)?;
         keygen.end(KEYGEN).await?;
         keygen.output().trim().clone_into(&mut world.seal_key);
         Ok(world)
@@ -97,6 +106,16 @@ impl World {
         }
     }
 
+    /// A proxy before this port, whose faults are noted under the name of its link.
+    pub(crate) async fn proxy(&self, link: &'static str, port: u16) -> Result<Proxy> {
+        Ok(Proxy::start(port).await?.noted(link, &self.chronicle))
+    }
+
+    /// The chances of a part of this test.
+    pub(crate) fn rng(&self, part: &str) -> StdRng {
+        rng(&format!("{} {part}", self.name))
+    }
+
     /// A file of this world, for a secret.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -112,7 +131,8 @@ impl World {
         let mut programs = self.programs();
         let number = programs.len() + 1;
         let output = self.folder.path().join(format!("{program}-{number}.log"));
-        let program = Arc::new(Program::start(program, output, flags, variables)?);
+        let program = Program::start(program, output, flags, variables, &self.chronicle)?;
+        let program = Arc::new(program);
         programs.push(program.clone());
         Ok(program)
     }
@@ -261,10 +281,9 @@ impl World {
     /// What its programs said last, for the report of a failure.
     pub(crate) fn last_words(&self) -> String {
         let programs = self.programs();
-        programs
-            .iter()
-            .map(|program| program.last_words())
-            .collect()
+        let last = programs.len().saturating_sub(TALKERS);
+        let words = programs[last..].iter().map(|program| program.last_words());
+        words.collect()
     }
 
     /// SIGTERM for all that run: each ends with 0 within its grace.

@@ -1,9 +1,9 @@
 //! The tests, by what they promise about.
 
-mod crash;
 mod demo;
 mod faults;
 mod happy;
+mod harness;
 mod intake;
 mod judge;
 mod loss;
@@ -53,7 +53,9 @@ macro_rules! tests {
 
 tests! {
     Own {
-        faults::a_broker_alarm_means_503_and_no_doubles,
+        loss::a05_a_broker_restarted_and_down_means_503_and_recovery,
+        loss::a06_a_broker_that_stands_still_keeps_nobody_waiting,
+        loss::a07_a_broker_alarm_means_503_and_no_doubles,
     }
     OwnElasticsearch {
         faults::a_cluster_that_takes_little_at_a_time_gets_all,
@@ -63,6 +65,8 @@ tests! {
         faults::an_index_that_is_blocked_for_a_while_loses_nothing,
         faults::a_missing_privilege_loses_nothing,
         loss::a02_killed_at_random_instants_nothing_is_lost_or_doubled,
+        loss::a03_killed_between_two_steps_nothing_is_lost_or_doubled,
+        loss::a04_a_listener_killed_under_500_notices_loses_none_that_it_took,
         loss::a08_elasticsearch_down_keeps_all_in_the_broker,
         loss::a08_elasticsearch_cut_off_twice_loses_nothing,
         loss::a10_who_saw_less_of_a_log_never_has_the_last_word,
@@ -72,8 +76,11 @@ tests! {
         timing::a_tail_that_arrives_late_is_indexed,
         timing::nothing_is_asked_before_retry_after,
         timing::a_notice_while_the_job_runs_waits_for_its_end,
-        crash::sigterm_under_load_loses_nothing,
+        operation::e30_sigterm_under_load_loses_nothing,
+        operation::e30_a_second_signal_ends_at_once_without_loss,
         demo::the_demo_shows_every_job_complete_and_three_searches,
+        harness::a_proxy_does_to_connections_what_it_is_told,
+        harness::a_proxy_holds_a_connection_in_its_moment,
         judge::the_oracle_sees_lines_that_are_changed_missing_or_too_many,
         happy::every_sample_is_exact,
         happy::several_jobs_at_once_are_exact,

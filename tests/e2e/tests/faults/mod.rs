@@ -1,12 +1,10 @@
 //! What the servers do to us: they block, refuse, and go away.
 
-mod alarm;
 mod blocks;
 mod elasticsearch;
 mod privileges;
 mod strained;
 
-pub(crate) use alarm::a_broker_alarm_means_503_and_no_doubles;
 pub(crate) use blocks::an_index_that_is_blocked_for_a_while_loses_nothing;
 pub(crate) use elasticsearch::lines_that_elasticsearch_does_not_take_are_recorded;
 pub(crate) use privileges::a_missing_privilege_loses_nothing;

@@ -9,10 +9,10 @@ use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::consumer::Consumer;
+use crate::length::is_full;
 use crate::listener::Listener;
 use crate::proxy::Proxy;
 use crate::queue::DEAD;
-use crate::seed::is_full;
 use crate::world::World;
 
 /// 1 while the consumer leaves Elasticsearch alone.

@@ -11,11 +11,12 @@ use rand::seq::SliceRandom as _;
 use tokio::time::{Instant, sleep};
 
 use crate::consumer::Consumer;
+use crate::length::is_full;
 use crate::listener::Listener;
 use crate::program::Program;
 use crate::proxy::Proxy;
 use crate::queue::DEAD;
-use crate::seed::{is_full, seed};
+use crate::seed::seed;
 use crate::world::World;
 
 /// What waits for a server looks every few seconds.
@@ -107,8 +108,8 @@ async fn start(
             }
             Part::Setup => setup = Some(world.setup_starting(&ports)?),
             Part::Listener => {
-                let (_, address) = world.listener_starting(rabbitmq, &gitlab).await?;
-                listener = Some(Listener::new(&address));
+                let (program, address) = world.listener_starting(rabbitmq, &gitlab).await?;
+                listener = Some(Listener::new(program, &address));
             }
             Part::Consumer => {
                 let (program, address) = world.consumer_starting(&gitlab, &ports).await?;

@@ -29,7 +29,7 @@ const ASKED: Duration = Duration::from_secs(30);
 const RECOVERED: Duration = Duration::from_secs(15);
 const INDEXED: Duration = Duration::from_secs(40);
 
-pub(crate) async fn a_broker_alarm_means_503_and_no_doubles(world: &World) -> Result<()> {
+pub(crate) async fn a07_a_broker_alarm_means_503_and_no_doubles(world: &World) -> Result<()> {
     world.set_up().await?;
     let listener = world.listener().await?;
     let (queued, running) = before_the_alarm(world, &listener).await?;
