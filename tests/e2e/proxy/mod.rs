@@ -5,6 +5,7 @@ mod connection;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
@@ -76,6 +77,8 @@ struct Orders {
     hold: watch::Sender<Option<Hold>>,
     /// How many connections are held.
     held: watch::Sender<usize>,
+    /// How many connections there have been.
+    came: AtomicUsize,
 }
 
 impl Proxy {
@@ -89,6 +92,7 @@ impl Proxy {
             fault: watch::Sender::default(),
             hold: watch::Sender::default(),
             held: watch::Sender::default(),
+            came: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, port, orders.clone()));
         Ok(Self {
@@ -107,6 +111,11 @@ impl Proxy {
 
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// How often somebody has come, those who were closed at once among them.
+    pub(crate) fn connections(&self) -> usize {
+        self.orders.came.load(Ordering::Relaxed)
     }
 
     /// Begins a fault; it takes the place of the one that there is.
@@ -164,6 +173,7 @@ async fn accept(listener: TcpListener, port: u16, orders: Arc<Orders>) {
         while connections.try_join_next().is_some() {}
         // What fails here is one client's connection, and it has its own report.
         if let Ok((client, _)) = accepted {
+            orders.came.fetch_add(1, Ordering::Relaxed);
             connections.spawn(carry(client, port, orders.clone()));
         }
     }

@@ -2,15 +2,14 @@
 
 mod demo;
 mod faults;
+mod forge;
 mod happy;
 mod harness;
 mod intake;
 mod judge;
 mod loss;
 mod operation;
-mod refusals;
 mod secrets;
-mod timing;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -73,9 +72,13 @@ tests! {
         operation::e29_started_in_any_order_before_the_servers_all_is_healthy_by_itself,
         loss::a01_fifty_jobs_of_two_thousand_lines_are_exact,
         loss::a09_refused_lines_come_again_alone_and_spoiled_ones_are_recorded,
-        timing::a_tail_that_arrives_late_is_indexed,
-        timing::nothing_is_asked_before_retry_after,
-        timing::a_notice_while_the_job_runs_waits_for_its_end,
+        forge::b14_a_tail_that_arrives_late_is_indexed,
+        forge::b15_no_request_of_any_job_comes_before_retry_after,
+        forge::b15_a_rate_limit_is_kept_without_a_refusal,
+        forge::b15_traces_that_break_off_are_exact_in_the_end,
+        forge::b15_an_instance_that_is_down_costs_few_attempts,
+        forge::b15_a_burst_of_5xx_costs_few_calls,
+        forge::b13_a_notice_while_the_job_runs_waits_for_its_end,
         operation::e30_sigterm_under_load_loses_nothing,
         operation::e30_a_second_signal_ends_at_once_without_loss,
         demo::the_demo_shows_every_job_complete_and_three_searches,
@@ -84,15 +87,16 @@ tests! {
         judge::the_oracle_sees_lines_that_are_changed_missing_or_too_many,
         happy::every_sample_is_exact,
         happy::several_jobs_at_once_are_exact,
-        refusals::a_login_page_is_never_indexed,
+        forge::b16_a_login_page_is_never_indexed,
+        forge::b16_a_redirect_opens_no_connection_elsewhere,
         secrets::a_token_is_nowhere_in_clear,
         intake::a_broker_that_is_down_means_503_and_recovery,
         loss::a10_ten_notices_on_three_consumers_leave_one_copy,
         loss::a11_the_same_job_again_after_midnight_adds_nothing,
         faults::lines_that_elasticsearch_does_not_take_are_recorded,
-        refusals::a_refused_token_is_a_dead_letter_and_hinders_nobody,
-        refusals::a_job_that_is_gone_has_a_manifest_that_says_so,
-        refusals::erased_skipped_and_empty_logs_have_manifests_that_say_so,
+        forge::b16_a_refused_token_is_a_dead_letter_and_hinders_nobody,
+        forge::b16_a_job_that_is_gone_has_a_manifest_that_says_so,
+        forge::b16_erased_skipped_and_empty_logs_have_manifests_that_say_so,
         operation::e33_the_older_tools_message_is_processed,
         operation::e33_a_foreign_url_is_a_dead_letter_without_its_token,
         operation::e33_the_older_tools_curl_line_works_as_documented,

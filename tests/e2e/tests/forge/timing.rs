@@ -1,9 +1,9 @@
-//! GitLab is behind: the job still runs, its log lags, or it wants to be left alone for a while.
+//! GitLab is behind: the job still runs, or its log lags.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use e2e::gitlab::{Fault, On, Status, Trace};
+use e2e::gitlab::{Status, Trace};
 
 use crate::queue::WAITING;
 use crate::world::World;
@@ -12,7 +12,7 @@ use crate::world::World;
 const AFTER_THE_END: Duration = Duration::from_secs(30);
 const LATER: Duration = Duration::from_secs(100);
 
-pub(crate) async fn a_notice_while_the_job_runs_waits_for_its_end(world: &World) -> Result<()> {
+pub(crate) async fn b13_a_notice_while_the_job_runs_waits_for_its_end(world: &World) -> Result<()> {
     world.set_up().await?;
     let listener = world.listener().await?;
     world.consumer().await?;
@@ -42,7 +42,7 @@ pub(crate) async fn a_notice_while_the_job_runs_waits_for_its_end(world: &World)
     Ok(())
 }
 
-pub(crate) async fn a_tail_that_arrives_late_is_indexed(world: &World) -> Result<()> {
+pub(crate) async fn b14_a_tail_that_arrives_late_is_indexed(world: &World) -> Result<()> {
     world.set_up().await?;
     let listener = world.listener().await?;
     world.consumer().await?;
@@ -58,35 +58,5 @@ pub(crate) async fn a_tail_that_arrives_late_is_indexed(world: &World) -> Result
     listener.post(&prompt, &world.token).await?;
     world.exact(&prompt, Duration::from_secs(20)).await?;
     world.exact(&job, LATER).await?;
-    Ok(())
-}
-
-pub(crate) async fn nothing_is_asked_before_retry_after(world: &World) -> Result<()> {
-    world.set_up().await?;
-    let listener = world.listener().await?;
-    world.consumer().await?;
-    // Longer than the shortest wait tier: who sleeps there must not come back too early. The simulated GitLab notes
-    // whoever comes too early, and `World::end` asks it.
-    let jobs = [On::Facts, On::Trace].map(|on| {
-        let job = world.job().finished();
-        job.fault(on, Fault::RateLimited(12), 1);
-        job
-    });
-    for job in &jobs {
-        listener.post(job, &world.token).await?;
-    }
-    for job in &jobs {
-        world.exact(job, LATER).await?;
-        let requests = world.gitlab.requests_for(job);
-        let refused = requests
-            .iter()
-            .filter(|request| request.status == 429)
-            .count();
-        ensure!(
-            refused == 1,
-            "{refused} of {} requests were refused",
-            requests.len()
-        );
-    }
     Ok(())
 }

@@ -1,0 +1,82 @@
+//! Answers that are none, or none to the end.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::gitlab::{At, Fault, Job, On, Trace};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::seed::seed;
+use crate::world::World;
+
+const INDEXED: Duration = Duration::from_secs(100);
+
+pub(crate) async fn b15_traces_that_break_off_are_exact_in_the_end(world: &World) -> Result<()> {
+    let seed = seed();
+    let mut random = StdRng::seed_from_u64(seed);
+    world.set_up().await?;
+    let listener = world.listener().await?;
+    world.consumer().await?;
+    // More than the job's page shows: the links to its lines depend on the length of the trace. Where that is wrong,
+    // so many that some are there before it shows.
+    let lines = [8_000, 8_000, 40_000, 8_000, 8_000, 8_000];
+    let jobs = lines.map(|lines| world.job().trace(Trace::Lines(lines)).finished());
+    let somewhere = random.random_range(0..jobs[0].trace_size());
+    let faults = [
+        (Fault::ResetAt(At::Half), 2),
+        (Fault::ResetAt(At::Byte(somewhere)), 1),
+        (Fault::WrongLength(5_000), 1),
+        // In the middle of a line, and nothing says that there is more.
+        (Fault::WrongLength(-5_000), 1),
+        (Fault::Drip(jobs[0].trace_size() / 4), 1),
+    ];
+    for (job, (fault, times)) in jobs.iter().zip(&faults) {
+        job.fault(On::Trace, fault.clone(), *times);
+    }
+    jobs[5].fault(On::Facts, Fault::ResetAt(At::Half), 1);
+    for job in &jobs {
+        listener.post(job, &world.token).await?;
+    }
+    let faults = faults.iter().map(|(_, times)| times).chain([&1]);
+    for (job, broken) in jobs.iter().zip(faults) {
+        let exact = world.exact(job, INDEXED).await;
+        exact.with_context(|| format!("JOBLOGS_E2E_SEED={seed}, reset at {somewhere}"))?;
+        // Facts and trace, once more for each time that something broke off.
+        let requests = world.gitlab.requests_for(job);
+        let most = 2 * (1 + broken);
+        ensure!(requests.len() <= most, "more than {most}: {requests:#?}");
+    }
+    let dripping = jobs[4].id();
+    ensure!(
+        world.gitlab.requests_for(&jobs[4]).len() == 2,
+        "job {dripping} was asked for twice, slow as it was"
+    );
+    Ok(())
+}
+
+pub(crate) async fn b15_a_burst_of_5xx_costs_few_calls(world: &World) -> Result<()> {
+    const JOBS: usize = 20;
+    const BURST: usize = 12;
+    world.set_up().await?;
+    let listener = world.listener().await?;
+    world.consumer().await?;
+    for status in [500, 502, 503, 504] {
+        let fault = Fault::Unavailable(status);
+        world.gitlab.fault(On::Any, fault, BURST / 4);
+    }
+    let jobs: Vec<Job> = (0..JOBS).map(|_| world.job().finished()).collect();
+    for job in &jobs {
+        listener.post(job, &world.token).await?;
+    }
+    for job in &jobs {
+        world.exact(job, INDEXED).await?;
+    }
+    let requests = world.gitlab.requests();
+    let failed = requests.iter().filter(|it| it.status >= 500).count();
+    ensure!(failed == BURST, "{failed} answers of the burst");
+    // Facts and trace of each job; each failure costs its own request, and the facts once more.
+    let most = 2 * JOBS + 2 * BURST;
+    ensure!(requests.len() <= most, "{} requests", requests.len());
+    Ok(())
+}

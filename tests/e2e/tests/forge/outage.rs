@@ -1,0 +1,67 @@
+//! GitLab is not there at all.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::gitlab::{Job, Trace};
+use tokio::time::sleep;
+
+use crate::proxy::Proxy;
+use crate::world::World;
+
+const JOBS: usize = 20;
+const DOWN: Duration = Duration::from_secs(20);
+/// Those that are under way when it goes, and then one who looks, at the earliest every half a second and soon every
+/// few: of 20 jobs that each tried on their own, there would be more in the first seconds.
+const ATTEMPTS: usize = 40;
+const NOTICED: Duration = Duration::from_secs(15);
+const INDEXED: Duration = Duration::from_mins(1);
+
+pub(crate) async fn b15_an_instance_that_is_down_costs_few_attempts(world: &World) -> Result<()> {
+    world.set_up().await?;
+    let proxy = Proxy::start(world.gitlab.address().port()).await?;
+    let url = format!("http://127.0.0.1:{}/", proxy.port());
+    world.gitlab.set_external_url(&url);
+    let listener = world.listener_by(world.servers.rabbitmq.port, &url).await?;
+    let consumer = world.consumer_with(&url, &[]).await?;
+    let first = world.job().finished();
+    listener.post(&first, &world.token).await?;
+    world.exact(&first, INDEXED).await?;
+
+    proxy.cut();
+    let before = proxy.connections();
+    let jobs: Vec<Job> = (0..JOBS)
+        .map(|_| world.job().trace(Trace::Lines(100)).finished())
+        .collect();
+    for job in &jobs {
+        listener.post(job, &world.token).await?;
+    }
+    world
+        .until("the consumer names GitLab", NOTICED, async || {
+            let named = consumer.faults().await?.context("it is ready")?;
+            ensure!(named.contains("gitlab: "), "it names {named:?}");
+            Ok(())
+        })
+        .await?;
+    // The length of the outage.
+    sleep(DOWN).await;
+    let attempts = proxy.connections() - before;
+    ensure!(
+        attempts > 3,
+        "{attempts} attempts: nobody looks whether it is back"
+    );
+    ensure!(attempts <= ATTEMPTS, "{attempts} attempts");
+    proxy.mend();
+    for job in &jobs {
+        world.exact(job, INDEXED).await?;
+        let requests = world.gitlab.requests_for(job);
+        ensure!(requests.len() == 2, "asked more than once: {requests:#?}");
+    }
+    world
+        .until("the consumer is ready again", NOTICED, async || {
+            let faults = consumer.faults().await?;
+            ensure!(faults.is_none(), "{faults:?}");
+            Ok(())
+        })
+        .await
+}
