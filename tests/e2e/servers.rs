@@ -240,6 +240,8 @@ async fn elasticsearch(settings: &[(&str, &str)]) -> Result<(String, u16, String
             "cluster.routing.allocation.disk.watermark.flood_stage",
             "1gb",
         )
+        // Each time it looks at its disk, it lifts the block of a full one that a test has put.
+        .with_env_var("cluster.info.update.interval", "30m")
         .with_env_var("ES_JAVA_OPTS", "-Xms512m -Xmx512m");
     for (name, value) in settings {
         request = request.with_env_var(*name, *value);
