@@ -52,6 +52,7 @@ macro_rules! tests {
 
 tests! {
     Own {
+        loss::a12_soak_whatever_fails_nothing_is_lost_or_doubled,
         loss::a05_a_broker_restarted_and_down_means_503_and_recovery,
         loss::a06_a_broker_that_stands_still_keeps_nobody_waiting,
         loss::a07_a_broker_alarm_means_503_and_no_doubles,

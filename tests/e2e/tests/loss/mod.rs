@@ -10,6 +10,7 @@ mod listener;
 mod manifests;
 mod outage;
 mod repeats;
+mod soak;
 mod steps;
 
 pub(crate) use alarm::a07_a_broker_alarm_means_503_and_no_doubles;
@@ -29,4 +30,5 @@ pub(crate) use repeats::{
     a10_ten_notices_on_three_consumers_leave_one_copy,
     a11_the_same_job_again_after_midnight_adds_nothing,
 };
+pub(crate) use soak::a12_soak_whatever_fails_nothing_is_lost_or_doubled;
 pub(crate) use steps::a03_killed_between_two_steps_nothing_is_lost_or_doubled;
