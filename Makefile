@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # The servers that tests run against, as docker/images.sh chose them.
 with_images := set -a; source docker/.cache/images.env; set +a;
 
-.PHONY: help up demo down logs passwords images test e2e check unit lint doc deny fmt bench clean
+.PHONY: help up demo down logs passwords images test e2e soak check unit lint doc deny fmt bench clean
 
 help: ## List all of this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ test: check e2e ## All tests
 e2e: images ## The tests of the whole way, on real servers (TEST=a part of a name: only those)
 	cargo build --locked --bins
 	@$(with_images) cargo test --locked -p e2e --test e2e -- $(TEST)
+
+soak: images ## The same in full length, an hour and more (SOAK_MINUTES=30 of random faults, SEED=a number for the same again)
+	cargo build --locked --bins
+	@$(with_images) JOBLOGS_E2E_FULL=1 JOBLOGS_SOAK_MINUTES=$(SOAK_MINUTES) JOBLOGS_E2E_SEED=$(SEED) \
+	  cargo test --locked -p e2e --test e2e -- --test-threads 2 $(TEST)
 
 check: lint unit doc ## Format, lints, licences, unit tests, documentation
 

@@ -10,7 +10,7 @@ use lapin::types::{AMQPValue, FieldTable};
 const ATTEMPT: &str = "joblogs-attempt";
 const WAITS: &str = "joblogs-waits";
 const LOOKS: &str = "joblogs-looks";
-const SEEN_BYTES: &str = "joblogs-seen-bytes";
+const LINKED_BYTES: &str = "joblogs-linked-bytes";
 const HUGE_BYTES: &str = "joblogs-huge-bytes";
 const CRASHES: &str = "joblogs-crashes";
 const NOT_BEFORE: &str = "joblogs-not-before";
@@ -38,12 +38,14 @@ pub(crate) struct Attempt {
     pub waits: u32,
     /// How often the trace of the ended job was found without its end.
     pub looks: u32,
-    /// The size of the trace at the last of these looks.
-    pub seen_bytes: u64,
+    /// The size of the trace from which links were computed when lines were last written; 0: none were.
+    pub linked_bytes: u64,
     /// The size of the trace, where it waits for a place among the huge ones.
     pub huge_bytes: u64,
     /// How often a consumer died, or lost its connection, while it had the message.
     pub crashes: u32,
+    /// How often since it was published: what it then wrote nobody knows. Not in the headers.
+    pub redelivered: u32,
     /// It is not looked at before this time (Unix milliseconds).
     pub not_before_ms: i64,
     /// When it went to sleep for the first time (Unix milliseconds); 0: not yet.
@@ -60,9 +62,10 @@ impl Default for Attempt {
             number: 1,
             waits: 0,
             looks: 0,
-            seen_bytes: 0,
+            linked_bytes: 0,
             huge_bytes: 0,
             crashes: 0,
+            redelivered: 0,
             not_before_ms: 0,
             first_at_ms: 0,
             first_error: None,
@@ -79,10 +82,14 @@ impl Attempt {
         };
         let number = |name: &str| match headers.inner().get(name) {
             Some(AMQPValue::LongLongInt(number)) => Some(*number),
+            // RabbitMQ writes its own as small as they are, in some versions.
+            Some(AMQPValue::LongInt(number)) => Some((*number).into()),
+            Some(AMQPValue::LongUInt(number)) => Some((*number).into()),
             _ => None,
         };
         let bytes = |name| number(name).and_then(|number| u64::try_from(number).ok());
         let count = |name| number(name).and_then(|number| u32::try_from(number).ok());
+        let redelivered = count(DELIVERY_COUNT).unwrap_or(0);
         let text = |name: &str| match headers.inner().get(name) {
             Some(AMQPValue::LongString(text)) => Some(text.to_string()),
             _ => None,
@@ -91,9 +98,10 @@ impl Attempt {
             number: count(ATTEMPT).unwrap_or(1),
             waits: count(WAITS).unwrap_or(0),
             looks: count(LOOKS).unwrap_or(0),
-            seen_bytes: bytes(SEEN_BYTES).unwrap_or(0),
+            linked_bytes: bytes(LINKED_BYTES).unwrap_or(0),
             huge_bytes: bytes(HUGE_BYTES).unwrap_or(0),
-            crashes: count(CRASHES).unwrap_or(0),
+            crashes: count(CRASHES).unwrap_or(0).saturating_add(redelivered),
+            redelivered,
             not_before_ms: number(NOT_BEFORE).unwrap_or(0),
             first_at_ms: number(FIRST_AT).unwrap_or(0),
             first_error: text(FIRST_ERROR),
@@ -110,7 +118,10 @@ impl Attempt {
         number(ATTEMPT, self.number.into());
         number(WAITS, self.waits.into());
         number(LOOKS, self.looks.into());
-        for (name, bytes) in [(SEEN_BYTES, self.seen_bytes), (HUGE_BYTES, self.huge_bytes)] {
+        for (name, bytes) in [
+            (LINKED_BYTES, self.linked_bytes),
+            (HUGE_BYTES, self.huge_bytes),
+        ] {
             number(name, i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         number(CRASHES, self.crashes.into());
@@ -163,20 +174,6 @@ impl Attempt {
         }
     }
 
-    /// Counts the deliveries that ended without an outcome, as RabbitMQ has counted them
-    /// (`x-delivery-count`) since the message was published.
-    pub(crate) fn redelivered(&mut self, headers: Option<&FieldTable>) -> u32 {
-        let count = headers.and_then(|headers| headers.inner().get(DELIVERY_COUNT));
-        let count = match count {
-            Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).unwrap_or(0),
-            Some(AMQPValue::LongInt(count)) => u32::try_from(*count).unwrap_or(0),
-            Some(AMQPValue::LongUInt(count)) => *count,
-            _ => 0,
-        };
-        self.crashes = self.crashes.saturating_add(count);
-        count
-    }
-
     /// For how long it has been waiting. Not since the notice: a consumer that was down for days, or a
     /// dead letter that is tried anew, gives it all its time.
     pub(crate) fn waited(&self, now: Timestamp) -> Duration {
@@ -210,7 +207,7 @@ mod tests {
     fn what_is_written_into_headers_is_read_again() {
         let mut attempt = Attempt {
             looks: 2,
-            seen_bytes: 4711,
+            linked_bytes: 4711,
             huge_bytes: 1 << 40,
             crashes: 3,
             ..Attempt::default()
@@ -250,15 +247,15 @@ mod tests {
 
     #[test]
     fn deliveries_in_vain_are_counted_on_over_wait_tiers() {
-        let mut attempt = Attempt {
+        let before = Attempt {
             crashes: 10,
             ..Attempt::default()
         };
-        let mut headers = FieldTable::default();
-        assert_eq!(attempt.redelivered(Some(&headers)), 0);
+        let mut headers = before.headers();
+        assert_eq!(Attempt::of(Some(&headers)), before);
         headers.insert(DELIVERY_COUNT.into(), AMQPValue::LongLongInt(4));
-        assert_eq!(attempt.redelivered(Some(&headers)), 4);
-        assert_eq!(attempt.crashes, 14);
+        let attempt = Attempt::of(Some(&headers));
+        assert_eq!((attempt.crashes, attempt.redelivered), (14, 4));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What every message needs, and where one stands.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use notice::{Instances, JobId, SealKeys};
 use secrecy::SecretString;
@@ -35,28 +35,50 @@ pub(crate) struct Forge {
     pub(crate) token: Option<SecretString>,
 }
 
-/// The step that a message is at, for whoever finds out that it panicked.
-#[derive(Clone)]
-pub(crate) struct Step(Arc<Mutex<&'static str>>);
+/// Where a message is, for whoever finds out that its work panicked or took too long.
+#[derive(Clone, Default)]
+pub(crate) struct Progress(Arc<Mutex<Reached>>);
 
-impl Default for Step {
+struct Reached {
+    step: &'static str,
+    linked_bytes: Option<u64>,
+}
+
+impl Default for Reached {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new("begin")))
+        Self {
+            step: "begin",
+            linked_bytes: None,
+        }
     }
 }
 
-impl Step {
-    /// Its name.
-    pub(crate) fn name(&self) -> &'static str {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Progress {
+    /// The name of the step.
+    pub(crate) fn step(&self) -> &'static str {
+        self.reached().step
     }
 
     /// It is at this step now.
-    pub(crate) fn enter(&self, name: &'static str, job: JobId) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    pub(crate) fn enter(&self, step: &'static str, job: JobId) {
+        self.reached().step = step;
         if cfg!(debug_assertions) {
-            panic_on_demand(name, job);
+            panic_on_demand(step, job);
         }
+    }
+
+    /// The size of the trace that links to lines are computed from, once some may have been written.
+    pub(crate) fn linked_bytes(&self) -> Option<u64> {
+        self.reached().linked_bytes
+    }
+
+    /// From now on lines are written with links that are computed from this size.
+    pub(crate) fn link(&self, bytes: u64) {
+        self.reached().linked_bytes = Some(bytes);
+    }
+
+    fn reached(&self) -> MutexGuard<'_, Reached> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 use crate::{
     attempt::{Attempt, cut},
-    context::{Context, Step},
+    context::{Context, Progress},
     ingest::{Outcome, binding, ingest, record_death},
     manifest::{State, hex},
 };
@@ -68,7 +68,6 @@ impl Effects {
     pub(crate) async fn handle(&self, delivery: Delivery) {
         let headers = delivery.properties.headers().as_ref();
         let mut attempt = Attempt::of(headers);
-        let redelivered = attempt.redelivered(headers);
         let (body, effect) = match Message::read(&delivery.data, &self.context.instances) {
             Err(error) => {
                 attempt.note(&error.to_string());
@@ -89,7 +88,7 @@ impl Effects {
                     attempt = attempt.number
                 );
                 let body = message.to_body();
-                let effect = self.work(message, token, attempt, redelivered);
+                let effect = self.work(message, token, attempt);
                 let effect = effect.instrument(span).await;
                 (body, effect)
             }
@@ -100,13 +99,7 @@ impl Effects {
         }
     }
 
-    async fn work(
-        &self,
-        message: Message,
-        token: Token,
-        mut attempt: Attempt,
-        redelivered: u32,
-    ) -> Effect {
+    async fn work(&self, message: Message, token: Token, mut attempt: Attempt) -> Effect {
         let now = Timestamp::now();
         if attempt.crashes > MOST_CRASHES {
             let reason = format!(
@@ -120,7 +113,7 @@ impl Effects {
         if let Some(early) = attempt.early_by(now) {
             return Effect::Sleep(WaitTier::within(early), attempt);
         }
-        if redelivered >= RENEWED {
+        if attempt.redelivered >= RENEWED {
             tracing::warn!(
                 crashes = attempt.crashes,
                 "begun often and never ended; it is published anew"
@@ -129,18 +122,25 @@ impl Effects {
             let (next, tier) = attempt.later(Duration::ZERO, now);
             return Effect::Sleep(tier, next);
         }
-        let outcome = self.ingest(&message, token, &attempt).await;
+        let progress = Progress::default();
+        let outcome = self.ingest(&message, token, &attempt, &progress).await;
+        attempt.linked_bytes = progress.linked_bytes().unwrap_or(attempt.linked_bytes);
         self.effect_of(outcome, &message, attempt).await
     }
 
     /// The outcome of the steps, of their panic or of their time's end.
-    async fn ingest(&self, message: &Message, token: Token, attempt: &Attempt) -> Outcome {
-        let step = Step::default();
+    async fn ingest(
+        &self,
+        message: &Message,
+        token: Token,
+        attempt: &Attempt,
+        progress: &Progress,
+    ) -> Outcome {
         let outcome = {
-            let (context, step) = (self.context.clone(), step.clone());
+            let (context, progress) = (self.context.clone(), progress.clone());
             let (message, attempt) = (message.clone(), attempt.clone());
             // In a task of its own, so that a panic over one message is that message's end alone.
-            let work = async move { ingest(&context, &message, &token, &attempt, &step).await };
+            let work = async move { ingest(&context, &message, &token, &attempt, &progress).await };
             let mut task = AbortOnDrop(tokio::spawn(work.in_current_span()));
             tokio::time::timeout(WORK, &mut task.0).await
         };
@@ -148,14 +148,14 @@ impl Effects {
             Ok(Ok(outcome)) => outcome,
             // The panic's text may quote the trace.
             Ok(Err(_)) => Outcome::Dead {
-                step: step.name(),
+                step: progress.step(),
                 reason: "a fault in Joblogs: this step panicked; its log says where".to_owned(),
                 state: State::Incomplete,
             },
             Err(_) => Outcome::Wait {
                 after: None,
                 reason: format!("the work took longer than {WORK:?}"),
-                look: None,
+                is_look: false,
             },
         }
     }
@@ -186,13 +186,10 @@ impl Effects {
             Outcome::Wait {
                 after,
                 reason,
-                look,
+                is_look,
             } => {
                 tracing::warn!(reason, waits = attempt.waits, "waiting");
-                if let Some(bytes) = look {
-                    attempt.looks += 1;
-                    attempt.seen_bytes = bytes;
-                }
+                attempt.looks += u32::from(is_look);
                 attempt.note(&reason);
                 (reason, attempt.clone().next(after, now))
             }

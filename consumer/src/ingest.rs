@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     attempt::Attempt,
     circuit::StayAway,
-    context::{Context, Forge, Step},
+    context::{Context, Forge, Progress},
     document::{Indices, facts, job_key},
     elasticsearch::ElasticsearchError,
     gitlab::GitlabError,
@@ -80,8 +80,8 @@ pub(crate) enum Outcome {
         after: Option<Duration>,
         /// Why.
         reason: String,
-        /// For a trace without its end: its size.
-        look: Option<u64>,
+        /// Because the end of the trace is missing.
+        is_look: bool,
     },
     /// It is given up.
     Dead {
@@ -100,9 +100,9 @@ pub(crate) async fn ingest(
     message: &Message,
     token: &Token,
     attempt: &Attempt,
-    step: &Step,
+    progress: &Progress,
 ) -> Outcome {
-    let work = Work::new(context, message, attempt, step);
+    let work = Work::new(context, message, attempt, progress);
     work.run(token).await.unwrap_or_else(|outcome| outcome)
 }
 
@@ -114,8 +114,8 @@ pub(crate) async fn record_death(
     state: State,
     reason: &str,
 ) -> Result<(), ElasticsearchError> {
-    let step = Step::default();
-    let work = Work::new(context, message, attempt, &step);
+    let progress = Progress::default();
+    let work = Work::new(context, message, attempt, &progress);
     let manifest = work.manifest(None).state(state, false).reason(reason);
     // Its job's end is not known, so the day of the notice stands in for it.
     let day = message.received_at.to_zoned(TimeZone::UTC).date();
@@ -132,7 +132,7 @@ pub(crate) struct Work<'a> {
     pub(crate) forge: &'a Forge,
     pub(crate) message: &'a Message,
     pub(crate) attempt: &'a Attempt,
-    step: &'a Step,
+    pub(crate) progress: &'a Progress,
     started: Instant,
 }
 
@@ -141,7 +141,7 @@ impl<'a> Work<'a> {
         context: &'a Context,
         message: &'a Message,
         attempt: &'a Attempt,
-        step: &'a Step,
+        progress: &'a Progress,
     ) -> Self {
         let mut forges = context.forges.iter();
         let forge = forges.find(|forge| *forge.gitlab.instance().name() == message.instance);
@@ -150,7 +150,7 @@ impl<'a> Work<'a> {
             forge: forge.expect("a message of another instance is not read"),
             message,
             attempt,
-            step,
+            progress,
             started: Instant::now(),
         }
     }
@@ -179,12 +179,12 @@ impl<'a> Work<'a> {
         self.enter("index the lines");
         let read = self.index_trace(trace, &job, &indices, place).await?;
         self.write_manifest(&job, &indices, &read).await?;
-        let again = self.look_again(read.complete, read.summary.bytes);
+        let again = self.look_again(read.complete);
         Ok(again.unwrap_or(Outcome::Indexed))
     }
 
     fn enter(&self, step: &'static str) {
-        self.step.enter(step, self.message.job_id);
+        self.progress.enter(step, self.message.job_id);
     }
 
     /// The token to ask GitLab with: the caller's, or the operator's where the notice brought none.
@@ -276,7 +276,7 @@ impl<'a> Work<'a> {
     async fn refused(&self, job: Option<&Job>, error: GitlabError) -> Outcome {
         match error {
             GitlabError::TokenRefused(_) => Outcome::Dead {
-                step: self.step.name(),
+                step: self.progress.step(),
                 reason: format!("token refused: {error}"),
                 state: State::Forbidden,
             },
@@ -284,7 +284,7 @@ impl<'a> Work<'a> {
             GitlabError::RateLimited(after) => Outcome::Wait {
                 after: Some(after),
                 reason: error.to_string(),
-                look: None,
+                is_look: false,
             },
             GitlabError::NotAsked(StayAway { after, .. }) => Outcome::Later {
                 after,
@@ -326,7 +326,7 @@ impl<'a> Work<'a> {
             .state(State::NoTrace, complete)
             .took(self.started);
         self.write(&manifest, &self.indices(job)).await?;
-        Ok(self.look_again(complete, 0).unwrap_or(Outcome::Indexed))
+        Ok(self.look_again(complete).unwrap_or(Outcome::Indexed))
     }
 
     async fn write_manifest(
@@ -373,12 +373,12 @@ impl<'a> Work<'a> {
         );
     }
 
-    fn look_again(&self, complete: bool, bytes: u64) -> Option<Outcome> {
+    fn look_again(&self, complete: bool) -> Option<Outcome> {
         let after = *LOOKS.get(self.attempt.looks as usize)?;
         (!complete).then(|| Outcome::Wait {
             after: Some(after),
             reason: "the end of the trace is missing".to_owned(),
-            look: Some(bytes),
+            is_look: true,
         })
     }
 
@@ -405,7 +405,7 @@ impl<'a> Work<'a> {
 
     fn dead(&self, reason: &dyn std::fmt::Display, state: State) -> Outcome {
         Outcome::Dead {
-            step: self.step.name(),
+            step: self.progress.step(),
             reason: reason.to_string(),
             state,
         }
@@ -469,6 +469,6 @@ pub(crate) fn wait(error: &dyn std::error::Error) -> Outcome {
     Outcome::Wait {
         after: None,
         reason: error.to_string(),
-        look: None,
+        is_look: false,
     }
 }

@@ -101,7 +101,8 @@ impl Work<'_> {
         mut place: Place<'p>,
     ) -> Result<Read, Outcome> {
         let refused = |error: ElasticsearchError| self.refused_by_elasticsearch(&error);
-        let mut filling = Filling::new(self.line_writer(job, trace.content_length()));
+        let writer = self.line_writer(trace.content_length(), job, indices);
+        let mut filling = Filling::new(writer.await.map_err(refused)?);
         let mut sink = Sink::new(self.context.elasticsearch.clone(), indices.clone());
         let mut parser = Parser::new(Options::default());
         let mut pieces = Pieces {
@@ -166,19 +167,40 @@ impl Work<'_> {
         })
     }
 
-    fn line_writer(&self, job: &Job, size: Option<u64>) -> LineWriter {
-        // Lines of a trace that was shorter at the last look may have been given other links.
-        let has_grown = self.attempt.looks > 0 && size != Some(self.attempt.seen_bytes);
-        let action = match size {
-            Some(size) if has_grown && size > PAGE_BYTES => Action::Index,
+    async fn line_writer(
+        &self,
+        size: Option<u64>,
+        job: &Job,
+        indices: &Indices,
+    ) -> Result<LineWriter, ElasticsearchError> {
+        let key = job_key(self.message);
+        let action = match size.filter(|size| *size > PAGE_BYTES) {
+            Some(size) if self.has_other_links(size, indices, &key).await? => Action::Index,
             _ => Action::Create,
         };
-        LineWriter::new(
-            action,
-            &job_key(self.message),
-            self.facts(Some(job)),
-            Some(job),
-            size,
-        )
+        // From here on lines may be there whose links come from this size.
+        self.progress.link(size.unwrap_or_default());
+        let facts = self.facts(Some(job));
+        Ok(LineWriter::new(action, &key, facts, Some(job), size))
+    }
+
+    /// Whether lines may be there whose links were computed from another size of the trace, by this
+    /// message or by another one about the same job: of a log that is larger than the job's page they
+    /// count from the page's first line, which moves.
+    async fn has_other_links(
+        &self,
+        size: u64,
+        indices: &Indices,
+        key: &str,
+    ) -> Result<bool, ElasticsearchError> {
+        let attempt = self.attempt;
+        if attempt.redelivered > 0 || ![0, size].contains(&attempt.linked_bytes) {
+            return Ok(true);
+        }
+        let elasticsearch = &self.context.elasticsearch;
+        let look = || elasticsearch.document(&indices.jobs, key);
+        let manifest = elasticsearch.persist(look).await?;
+        let seen = manifest.and_then(|there| there.source["bytes"].as_u64());
+        Ok(seen.is_some_and(|seen| ![0, size].contains(&seen)))
     }
 }
