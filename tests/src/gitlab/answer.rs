@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::body::Body;
-use super::fault::At;
+use super::fault::{At, Fault};
 use super::limit::Standing;
 
 /// What `gitlab.com` allows in a minute; a number for the headers of a refusal that no limit of ours is behind.
@@ -109,27 +109,18 @@ impl Answer {
         self
     }
 
-    pub(super) fn later(mut self, delay: Duration) -> Self {
-        self.delivery.later = delay;
-        self
-    }
-
-    pub(super) fn reset_at(mut self, at: At) -> Self {
+    /// The same answer, delivered with a fault that leaves it what it is.
+    pub(super) fn with(mut self, fault: &Fault) -> Self {
         let size = self.body.size();
-        self.delivery.reset_at = Some(match at {
-            At::Half => size / 2,
-            At::Byte(byte) => byte.min(size),
-        });
-        self
-    }
-
-    pub(super) fn wrong_length(mut self, by: i64) -> Self {
-        self.delivery.wrong_by = by;
-        self
-    }
-
-    pub(super) fn drip(mut self, bytes_a_second: usize) -> Self {
-        self.delivery.drip = Some(bytes_a_second);
+        match fault {
+            Fault::Delay(delay) => self.delivery.later = *delay,
+            Fault::ResetAt(At::Half) => self.delivery.reset_at = Some(size / 2),
+            Fault::ResetAt(At::Byte(byte)) => self.delivery.reset_at = Some(size.min(*byte)),
+            Fault::WrongLength(by) => self.delivery.wrong_by = *by,
+            Fault::Drip(bytes_a_second) => self.delivery.drip = Some(*bytes_a_second),
+            Fault::All(faults) => return faults.iter().fold(self, Self::with),
+            other => panic!("{other:?} does not leave an answer what it is"),
+        }
         self
     }
 }

@@ -178,10 +178,11 @@ impl Visit {
             Fault::Redirect(to) => Answer::redirect(&to),
             Fault::Forbidden => Answer::json(403, &json!({"message": "403 Forbidden"})),
             Fault::NotFound => not_found(),
-            Fault::Delay(delay) => self.true_answer(state, now).later(delay),
-            Fault::ResetAt(at) => self.true_answer(state, now).reset_at(at),
-            Fault::WrongLength(by) => self.true_answer(state, now).wrong_length(by),
-            Fault::Drip(rate) => self.true_answer(state, now).drip(rate),
+            Fault::Delay(_)
+            | Fault::ResetAt(_)
+            | Fault::WrongLength(_)
+            | Fault::Drip(_)
+            | Fault::All(_) => self.true_answer(state, now).with(&fault),
         }
     }
 

@@ -26,6 +26,8 @@ pub enum Fault {
     WrongLength(i64),
     /// The true answer, so many bytes of its body a second.
     Drip(usize),
+    /// The true answer with all of these, which must be such that leave it the true one.
+    All(Vec<Fault>),
 }
 
 /// A place in the body of an answer.

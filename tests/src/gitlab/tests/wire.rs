@@ -90,8 +90,10 @@ async fn a_dripping_body_takes_its_time() {
     let fixture = Fixture::new().await;
     let job = fixture.gitlab.job(&fixture.project).finished();
     let asked = Instant::now();
-    job.fault(On::Trace, Fault::Drip(job.trace_size() * 2), 1);
-    assert_eq!(fixture.received(&job).await, (job.trace_size(), true));
+    let size = job.trace_size();
+    let slow_and_short = vec![Fault::Drip(size * 2), Fault::WrongLength(1)];
+    job.fault(On::Trace, Fault::All(slow_and_short), 1);
+    assert_eq!(fixture.received(&job).await, (size, false));
     let took = asked.elapsed();
     assert!(took > Duration::from_millis(350), "{took:?}");
 }
