@@ -286,8 +286,15 @@ impl Link {
         self.readiness.is_up(QUEUE);
         let mut jobs = JoinSet::new();
         while !*self.stopping.borrow() {
+            let is_wanted = async {
+                self.demand.is_there().await;
+                // What an ended subscription brought is no part of the next one's prefetch.
+                while jobs.len() >= usize::from(self.prefetch) {
+                    jobs.join_next().await;
+                }
+            };
             tokio::select! {
-                () = self.demand.is_there() => {}
+                () = is_wanted => {}
                 () = lost(channel) => bail!(LOST),
                 () = stopped(&mut self.stopping) => break,
             }
@@ -328,7 +335,7 @@ impl Link {
             gauge!("joblogs_jobs_in_progress").set(u32::try_from(jobs.len()).unwrap_or(u32::MAX));
             tokio::select! {
                 Some(_) = jobs.join_next() => {}
-                delivery = deliveries.next() => match delivery {
+                delivery = deliveries.next(), if jobs.len() < usize::from(self.prefetch) => match delivery {
                     Some(delivery) => {
                         let delivery = delivery.context(LOST)?;
                         let effects = self.effects.clone();
