@@ -31,9 +31,10 @@ use crate::{
     circuit::Circuit,
     context::{Context, Forge},
     delivery::Effects,
-    elasticsearch::Elasticsearch,
-    flags::{Admin, Config},
+    elasticsearch::{Elasticsearch, ElasticsearchError},
+    flags::{Admin, Config, Naming},
     places::Places,
+    setup::is_done,
     sink::Budget,
 };
 
@@ -121,7 +122,7 @@ impl Consumer {
                 elasticsearch: elasticsearch.clone(),
                 budget: Budget::for_traces(Places::total(concurrency)),
                 places: Places::new(concurrency),
-                naming: config.naming,
+                naming: config.naming.clone(),
                 seal_keys: config.seal_keys,
             }),
             publisher: Publisher::start(
@@ -137,7 +138,7 @@ impl Consumer {
         });
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch_elasticsearch(elasticsearch));
+        tasks.spawn(watch_elasticsearch(elasticsearch, config.naming));
         if let Some(server) = admin {
             let readiness = readiness.clone();
             tasks.spawn(async move {
@@ -379,23 +380,29 @@ async fn lost(channel: &Channel) {
     }
 }
 
-/// Finds out when Elasticsearch goes and comes back, also while nobody works with it.
-async fn watch_elasticsearch(elasticsearch: Elasticsearch) {
+/// Finds out when Elasticsearch goes and comes back, also while nobody works with it. After each absence
+/// it may be another one, or one that was emptied: nothing is begun before it has been set up.
+async fn watch_elasticsearch(elasticsearch: Elasticsearch, naming: Naming) {
+    let circuit = elasticsearch.circuit();
     loop {
+        let was_open = circuit.why().is_some();
         // Where it is known not to work, whoever has work for it may try first.
-        if let Ok(pass) = elasticsearch.circuit().try_pass() {
-            match elasticsearch.is_there().await {
+        if let Ok(pass) = circuit.try_pass() {
+            let found = async {
+                elasticsearch.is_there().await?;
+                if was_open {
+                    is_done(&elasticsearch, &naming).await?;
+                }
+                Ok::<(), ElasticsearchError>(())
+            };
+            match found.await {
                 Ok(()) => pass.answered(),
                 Err(error) => {
                     drop(pass);
-                    elasticsearch.circuit().open(&error.to_string());
+                    circuit.open(&error.to_string());
                 }
             }
         }
-        let pause = match elasticsearch.circuit().why() {
-            Some(_) => LOOK_AGAIN,
-            None => LOOK,
-        };
-        sleep(pause).await;
+        sleep(if was_open { LOOK_AGAIN } else { LOOK }).await;
     }
 }

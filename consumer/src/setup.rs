@@ -53,13 +53,34 @@ pub(crate) struct Setup {
     pub patience: Duration,
 }
 
+/// Whether the templates are there: an index that is made without them has a guessed mapping for ever.
+/// Whoever may not ask is taken at the operator's word.
+pub(crate) async fn is_done(
+    elasticsearch: &Elasticsearch,
+    naming: &Naming,
+) -> Result<(), ElasticsearchError> {
+    let name = template_name(naming, "");
+    let path = format!("_index_template/{name}?filter_path=index_templates.name");
+    match elasticsearch.json(Method::Get, &path, None).await {
+        Ok(Some(_)) | Err(ElasticsearchError::Refused { status: 403, .. }) => Ok(()),
+        Ok(None) => Err(ElasticsearchError::unavailable(format!(
+            "it has no index template {name}; run `consumer setup`"
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
+fn template_name(naming: &Naming, suffix: &str) -> String {
+    format!("joblogs-{}{suffix}", naming.name)
+}
+
 impl Setup {
     /// Does it, saying each step in a line.
     pub(crate) async fn run(&self, elasticsearch: &Elasticsearch) -> Result<()> {
         let end = Instant::now() + self.patience;
         wait_until_there(elasticsearch, end).await?;
         for (kind, (suffix, body)) in TEMPLATES.into_iter().enumerate() {
-            let name = format!("joblogs-{}{suffix}", self.naming.name);
+            let name = template_name(&self.naming, suffix);
             let mut template: Value = serde_json::from_str(body)
                 .with_context(|| format!("the file of the template {name} is no JSON"))?;
             let patterns = self.patterns(suffix);

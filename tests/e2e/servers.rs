@@ -109,6 +109,17 @@ impl Servers {
         Ok((Elasticsearch::new(&url, name, &password), password))
     }
 
+    /// Gives a user of `add_user` another password.
+    pub(crate) async fn set_password(&self, name: &str, password: &str) -> Result<()> {
+        let command = ["elasticsearch-users", "passwd", name, "-p", password];
+        containers::run_in(&self.elasticsearch_container, &command).await
+    }
+
+    /// Does this to Elasticsearch's container, for one of a test's own.
+    pub(crate) async fn act_on_elasticsearch(&self, act: Act) -> Result<()> {
+        containers::act(&self.elasticsearch_container, act).await
+    }
+
     /// Sets the roles of all users that tests made. Elasticsearch looks at the file every 5 seconds.
     pub(crate) async fn set_roles(&self, roles: &Value) -> Result<()> {
         // At once or not at all: it may be looking just now. JSON is YAML.

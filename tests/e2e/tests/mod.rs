@@ -58,8 +58,9 @@ tests! {
         loss::a07_a_broker_alarm_means_503_and_no_doubles,
     }
     OwnElasticsearch {
+        loss::a08_elasticsearch_frozen_keeps_all_in_the_broker,
         faults::a_cluster_that_takes_little_at_a_time_gets_all,
-        faults::a_cluster_that_takes_no_new_index_is_waited_for,
+        faults::a_cluster_that_needs_its_operator_is_waited_for,
     }
     Shared {
         faults::an_index_that_is_blocked_for_a_while_loses_nothing,
@@ -70,6 +71,7 @@ tests! {
         loss::a08_elasticsearch_down_keeps_all_in_the_broker,
         loss::a08_elasticsearch_cut_off_twice_loses_nothing,
         loss::a10_who_saw_less_of_a_log_never_has_the_last_word,
+        operation::e29_before_the_set_up_nothing_is_indexed,
         operation::e29_started_in_any_order_before_the_servers_all_is_healthy_by_itself,
         loss::a01_fifty_jobs_of_two_thousand_lines_are_exact,
         loss::a09_refused_lines_come_again_alone_and_spoiled_ones_are_recorded,

@@ -25,6 +25,7 @@ pub(crate) use listener::a04_a_listener_killed_under_500_notices_loses_none_that
 pub(crate) use manifests::a10_who_saw_less_of_a_log_never_has_the_last_word;
 pub(crate) use outage::{
     a08_elasticsearch_cut_off_twice_loses_nothing, a08_elasticsearch_down_keeps_all_in_the_broker,
+    a08_elasticsearch_frozen_keeps_all_in_the_broker,
 };
 pub(crate) use repeats::{
     a10_ten_notices_on_three_consumers_leave_one_copy,

@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::consumer::Consumer;
+use crate::containers::Act;
 use crate::length::is_full;
 use crate::listener::Listener;
 use crate::proxy::Proxy;
@@ -53,7 +54,7 @@ pub(crate) async fn a08_elasticsearch_cut_off_twice_loses_nothing(world: &World)
     has_documents(world, "jobs").await?;
     proxy.cut();
     jobs.extend(notices_of(world, &listener, &[1_000]).await?);
-    leaves_it_alone(world, &consumer).await?;
+    leaves_it_alone(world, &consumer, NOTICED).await?;
     nothing_is_given_up(world, jobs.len() as u64).await?;
     proxy.mend();
     comes_back(world, &consumer, &jobs).await
@@ -81,16 +82,38 @@ pub(crate) async fn a08_elasticsearch_down_keeps_all_in_the_broker(world: &World
         .await?;
     proxy.cut();
     jobs.extend(notices_of(world, &listener, &DURING).await?);
-    leaves_it_alone(world, &consumer).await?;
+    leaves_it_alone(world, &consumer, NOTICED).await?;
     let all = (before.len() + jobs.len()) as u64;
     nothing_is_given_up(world, all).await?;
-    stays_so(world, &consumer, all).await?;
+    stays_so(world, &consumer).await?;
+    nothing_is_given_up(world, all).await?;
     proxy.mend();
     comes_back(world, &consumer, &jobs).await
 }
 
+pub(crate) async fn a08_elasticsearch_frozen_keeps_all_in_the_broker(world: &World) -> Result<()> {
+    /// Whatever is on its way when Elasticsearch freezes is waited for, up to the longest deadline of a request.
+    const FROZEN: Duration = Duration::from_mins(1);
+    const IN_THE_MIDDLE: [u64; 3] = [40_000; 3];
+    const DURING: [u64; 12] = [1_000; 12];
+    world.set_up().await?;
+    let listener = world.listener().await?;
+    let consumer = world.consumer().await?;
+    let mut jobs = notices_of(world, &listener, &IN_THE_MIDDLE).await?;
+    has_documents(world, "lines").await?;
+    world.servers.act_on_elasticsearch(Act::Pause).await?;
+    jobs.extend(notices_of(world, &listener, &DURING).await?);
+    leaves_it_alone(world, &consumer, FROZEN).await?;
+    // Of Elasticsearch nothing can be read now. The huge jobs were hardly begun, so all messages are there.
+    are_in_the_broker(world, jobs.len() as u64).await?;
+    stays_so(world, &consumer).await?;
+    are_in_the_broker(world, jobs.len() as u64).await?;
+    world.servers.act_on_elasticsearch(Act::Unpause).await?;
+    comes_back(world, &consumer, &jobs).await
+}
+
 /// As long as Elasticsearch is away: whatever there was to do is still in the broker, and the consumer does not grow.
-async fn stays_so(world: &World, consumer: &Consumer, jobs: u64) -> Result<()> {
+async fn stays_so(world: &World, consumer: &Consumer) -> Result<()> {
     const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
     /// What is in hand may still be finding its place; less than one job more would take.
     const GROWTH: u64 = 16 << 20;
@@ -113,7 +136,7 @@ async fn stays_so(world: &World, consumer: &Consumer, jobs: u64) -> Result<()> {
         let dead = world.queues.ready(DEAD).await?;
         ensure!(dead == 0, "{dead} dead letters");
     }
-    nothing_is_given_up(world, jobs).await
+    Ok(())
 }
 
 /// Bytes of a program that are in memory.
@@ -154,11 +177,11 @@ async fn has_documents(world: &World, kind: &str) -> Result<()> {
 }
 
 /// The consumer knows that Elasticsearch is away: it says so, and takes nothing new.
-async fn leaves_it_alone(world: &World, consumer: &Consumer) -> Result<()> {
+async fn leaves_it_alone(world: &World, consumer: &Consumer, within: Duration) -> Result<()> {
     world
         .until(
             "the consumer leaves Elasticsearch alone",
-            NOTICED,
+            within,
             async || {
                 let named = consumer.faults().await?.context("it is ready")?;
                 ensure!(named.contains("elasticsearch: "), "it names {named:?}");
@@ -179,10 +202,15 @@ async fn nothing_is_given_up(world: &World, jobs: u64) -> Result<()> {
         missing > 1,
         "cut too late to prove anything: only {missing} of {jobs} jobs are missing"
     );
+    are_in_the_broker(world, missing).await
+}
+
+/// The broker has so many messages, those that a consumer holds among them, and no dead letters.
+async fn are_in_the_broker(world: &World, right: u64) -> Result<()> {
     world
         .until("the broker has what is missing", COUNTED, async || {
             let messages = world.messages().await?;
-            ensure!(messages == missing, "{messages} messages, not {missing}");
+            ensure!(messages == right, "{messages} messages, not {right}");
             Ok(())
         })
         .await?;

@@ -52,6 +52,29 @@ pub(crate) async fn e29_started_in_any_order_before_the_servers_all_is_healthy_b
     play.with_context(|| format!("in the order {order:?}, JOBLOGS_E2E_SEED={seed}"))
 }
 
+pub(crate) async fn e29_before_the_set_up_nothing_is_indexed(world: &World) -> Result<()> {
+    world.initmq().await?;
+    let listener = world.listener().await?;
+    let (program, address) = world.consumer_starting(&world.gitlab.url(), &[]).await?;
+    let consumer = Consumer::new(program, &address);
+    let job = world.job().trace(Trace::Lines(1_000)).finished();
+    listener.post(&job, &world.token).await?;
+    consumer_names(world, &consumer, &["elasticsearch"]).await?;
+    let faults = consumer.faults().await?.unwrap_or_default();
+    ensure!(
+        faults.contains("setup"),
+        "no word of what to do: {faults:?}"
+    );
+
+    let setup = world.setup_starting(&[])?;
+    let status = setup.end(ENDS).await?;
+    ensure!(status.success(), "consumer setup: {status}");
+    consumer_names(world, &consumer, &[]).await?;
+    // Exact means too that the indices have the mapping of the templates, which they keep for ever.
+    world.exact(&job, INDEXED).await?;
+    Ok(())
+}
+
 async fn play(world: &World, order: [Part; 4]) -> Result<()> {
     let rabbitmq = Proxy::start(world.servers.rabbitmq.port).await?;
     let elasticsearch = Proxy::start(world.servers.elasticsearch_port).await?;
