@@ -79,11 +79,15 @@ impl BulkBuilder {
 }
 
 impl BulkBody {
-    /// The documents at these positions (ascending), each with its action and source line.
-    pub(crate) fn documents_at(&self, positions: &[usize]) -> io::Result<Vec<Vec<u8>>> {
+    /// Shows the documents at these positions (ascending), each with its action and source line. One at
+    /// a time: inflated, all of them would take many times the memory of the body.
+    pub(crate) fn documents_at(
+        &self,
+        positions: &[usize],
+        mut show: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
         let mut lines = BufReader::new(GzDecoder::new(&self.gzip[..]));
         let mut wanted = positions.iter().copied().peekable();
-        let mut found = Vec::with_capacity(positions.len());
         let mut document = Vec::new();
         for position in 0..self.documents {
             if wanted.peek().is_none() {
@@ -93,18 +97,16 @@ impl BulkBody {
             lines.read_until(b'\n', &mut document)?;
             lines.read_until(b'\n', &mut document)?;
             if wanted.next_if_eq(&position).is_some() {
-                found.push(document.clone());
+                show(&document);
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// A body of the documents at these positions alone.
     pub(crate) fn only(&self, positions: &[usize]) -> io::Result<Self> {
         let mut builder = BulkBuilder::default();
-        for document in self.documents_at(positions)? {
-            builder.add(&document);
-        }
+        self.documents_at(positions, |document| builder.add(document))?;
         Ok(builder.take())
     }
 }
@@ -123,7 +125,10 @@ mod tests {
         assert!(builder.is_empty());
         let again = body.only(&[0, 41, 99]).unwrap();
         assert_eq!(again.documents, 3);
-        let documents = again.documents_at(&[0, 1, 2]).unwrap().concat();
+        let mut documents = Vec::new();
+        again
+            .documents_at(&[0, 1, 2], |document| documents.extend_from_slice(document))
+            .unwrap();
         assert_eq!(
             String::from_utf8(documents).unwrap(),
             "action 0\nsource 0\naction 41\nsource 41\naction 99\nsource 99\n"

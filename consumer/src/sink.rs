@@ -151,9 +151,10 @@ struct Sorted {
 }
 
 impl Sorted {
-    /// What it says of the whole of Elasticsearch: as long as something is taken, it works.
+    /// What it says of the whole of Elasticsearch: as long as some document has an end, it works.
     fn judge(&self, pass: Pass) {
-        if self.is_throttled && self.tally == Tally::default() {
+        let is_nothing_settled = self.tally == Tally::default() && self.rejected.is_empty();
+        if self.is_throttled && is_nothing_settled {
             pass.failed(&self.reason, None);
         } else {
             pass.succeeded();
@@ -162,12 +163,39 @@ impl Sorted {
 }
 
 impl Sender {
-    /// Sends a body, halving it where it is too large.
+    /// Sends a body of lines until each is there, or recorded as rejected.
     async fn deliver(&self, body: BulkBody) -> Result<Tally, ElasticsearchError> {
-        let mut tally = Tally::default();
+        let settled = self.settle(&self.indices.lines, body).await?;
+        let mut tally = settled.tally;
+        tally.rejected = settled.rejected;
+        if settled.rejected > 0 {
+            self.record(settled.rejections).await?;
+        }
+        Ok(tally)
+    }
+
+    /// Puts rejected documents, shortened, into their own index.
+    async fn record(&self, mut rejections: BulkBuilder) -> Result<(), ElasticsearchError> {
+        let index = &self.indices.rejected;
+        let settled = self.settle(index, rejections.take()).await?;
+        match settled.why {
+            None => Ok(()),
+            Some(item) => Err(ElasticsearchError::Rejected {
+                status: item.status,
+                reason: format!(
+                    "a line that was rejected is not taken by {index} either: {}",
+                    item.error_type
+                ),
+            }),
+        }
+    }
+
+    /// Sends a body, halving it where it is too large, until each document is there or rejected.
+    async fn settle(&self, index: &str, body: BulkBody) -> Result<Settled, ElasticsearchError> {
+        let mut settled = Settled::default();
         let mut bodies = vec![body];
         while let Some(body) = bodies.pop() {
-            match self.deliver_at_once(body, &mut tally).await? {
+            match self.settle_at_once(index, body, &mut settled).await? {
                 None => {}
                 Some(too_large) if too_large.documents > 1 => {
                     let all: Vec<usize> = (0..too_large.documents).collect();
@@ -182,98 +210,86 @@ impl Sender {
                         error_type: "request_entity_too_large".to_owned(),
                         reason: "the document alone is larger than the cluster takes".to_owned(),
                     };
-                    tally.rejected += self.record(&too_large, &[(0, item)]).await?;
+                    settled.reject(&too_large, vec![(0, item)])?;
                 }
             }
         }
-        Ok(tally)
+        Ok(settled)
     }
 
     /// Sends a body and then what is left of it, until nothing is. Gives the body back when the
     /// cluster finds it too large.
-    async fn deliver_at_once(
+    async fn settle_at_once(
         &self,
+        index: &str,
         mut body: BulkBody,
-        tally: &mut Tally,
+        settled: &mut Settled,
     ) -> Result<Option<BulkBody>, ElasticsearchError> {
         let circuit = self.elasticsearch.circuit();
         let mut patience = Patience::new(circuit);
         loop {
             let pass = patience.pass().await?;
             let started = Instant::now();
-            let answer = self.elasticsearch.bulk(&self.indices.lines, &body).await;
+            let answer = self.elasticsearch.bulk(index, &body).await;
             histogram!("joblogs_bulk_seconds").record(started.elapsed());
-            let sorted = match answer {
-                Ok(items) => sort(items),
+            let error = match answer.map(sort) {
+                Ok(sorted) => {
+                    sorted.judge(pass);
+                    settled.tally.add(sorted.tally);
+                    settled.reject(&body, sorted.rejected)?;
+                    if sorted.again.is_empty() {
+                        return Ok(None);
+                    }
+                    if sorted.again.len() < body.documents {
+                        patience = Patience::new(circuit);
+                        body = only(&body, &sorted.again)?;
+                    }
+                    ElasticsearchError::unavailable(sorted.reason)
+                }
                 Err(error) => {
                     judge(pass, Some(&error));
                     match error {
                         ElasticsearchError::TooLarge => return Ok(Some(body)),
-                        error if error.is_passing() => {
-                            counter!("joblogs_bulk_retries_total").increment(1);
-                            patience.after(error).await?;
-                            continue;
-                        }
+                        error if error.is_passing() => error,
                         error => return Err(error),
                     }
                 }
             };
-            sorted.judge(pass);
-            tally.add(sorted.tally);
-            if !sorted.rejected.is_empty() {
-                tally.rejected += self.record(&body, &sorted.rejected).await?;
-            }
-            if sorted.again.is_empty() {
-                return Ok(None);
-            }
-            if sorted.again.len() < body.documents {
-                patience = Patience::new(circuit);
-                body = only(&body, &sorted.again)?;
-            }
             counter!("joblogs_bulk_retries_total").increment(1);
-            patience
-                .after(ElasticsearchError::unavailable(sorted.reason))
-                .await?;
+            patience.after(error).await?;
         }
     }
+}
 
-    /// Puts rejected documents, shortened, into their own index; how many they are.
-    async fn record(
-        &self,
+/// What became of a body's documents.
+#[derive(Default)]
+struct Settled {
+    tally: Tally,
+    /// How many will never be taken, their documents for the rejected index, and why the first is not.
+    rejected: u64,
+    rejections: BulkBuilder,
+    why: Option<Item>,
+}
+
+impl Settled {
+    fn reject(
+        &mut self,
         body: &BulkBody,
-        rejected: &[(usize, Item)],
-    ) -> Result<u64, ElasticsearchError> {
+        rejected: Vec<(usize, Item)>,
+    ) -> Result<(), ElasticsearchError> {
         let positions: Vec<usize> = rejected.iter().map(|(position, _)| *position).collect();
-        let documents = body.documents_at(&positions).map_err(unreadable)?;
-        let mut builder = BulkBuilder::default();
-        for (document, (_, item)) in documents.iter().zip(rejected) {
-            tracing::warn!(
-                status = item.status,
-                error_type = item.error_type,
-                "Elasticsearch rejected a line"
-            );
-            builder.add(&rejection(document, item));
-        }
-        drop(documents);
-        let body = builder.take();
-        let send = || async {
-            let items = self.elasticsearch.bulk(&self.indices.rejected, &body);
-            let sorted = sort(items.await?);
-            match sorted.rejected.first() {
-                Some((position, item)) => Err(ElasticsearchError::Rejected {
-                    status: item.status,
-                    reason: format!(
-                        "document {position} of {} rejected ones is not taken by {} either: {}",
-                        positions.len(),
-                        self.indices.rejected,
-                        item.error_type
-                    ),
-                }),
-                None if sorted.again.is_empty() => Ok(positions.len() as u64),
-                None => Err(ElasticsearchError::unavailable(sorted.reason)),
-            }
+        self.rejected += positions.len() as u64;
+        let mut items = rejected.iter().map(|(_, item)| item);
+        let show = |document: &[u8]| {
+            let Some(item) = items.next() else { return };
+            let (status, error_type) = (item.status, &item.error_type);
+            tracing::warn!(status, error_type, "Elasticsearch rejected a line");
+            self.rejections.add(&rejection(document, item));
         };
-        self.elasticsearch.persist(send).await
+        body.documents_at(&positions, show).map_err(unreadable)?;
+        let mut rejected = rejected.into_iter();
+        self.why = self.why.take().or(rejected.next().map(|(_, item)| item));
+        Ok(())
     }
 }
 

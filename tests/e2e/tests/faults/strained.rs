@@ -10,6 +10,7 @@ use futures_util::future::try_join_all;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
 
+use crate::consumer::Consumer;
 use crate::listener::Listener;
 use crate::middleman::{Answers, Middleman};
 use crate::queue::DEAD;
@@ -61,7 +62,7 @@ pub(crate) async fn a_cluster_that_takes_little_at_a_time_gets_all(world: &World
 pub(crate) async fn a_cluster_that_needs_its_operator_is_waited_for(world: &World) -> Result<()> {
     world.set_up().await?;
     let listener = world.listener().await?;
-    let (middleman, password) = consumer_of_a_user(world).await?;
+    let (middleman, consumer, password) = consumer_of_a_user(world).await?;
     let of = |ago: i64| {
         let day = Timestamp::now() - (24 * ago).hours();
         world.job().trace(Trace::Lines(500)).finished_at(day)
@@ -109,21 +110,22 @@ pub(crate) async fn a_cluster_that_needs_its_operator_is_waited_for(world: &Worl
     world.servers.set_password(WRITER, "something else").await?;
     has_password(world, "something else").await?;
     let job = of(0);
-    waits_for(
-        world,
-        &listener,
-        &middleman,
-        &job,
-        (401, "security_exception"),
-    )
-    .await?;
+    listener.post(&job, &world.token).await?;
+    world
+        .until("the consumer names the refusal", REFUSED, async || {
+            let named = consumer.faults().await?.context("it is ready")?;
+            ensure!(named.contains("401"), "it names {named:?}");
+            Ok(())
+        })
+        .await?;
+    one_message_waits(world).await?;
     world.servers.set_password(WRITER, &password).await?;
     world.exact(&job, INDEXED).await?;
     Ok(())
 }
 
 /// A consumer with a user of its own that may do everything, behind a middleman; and that user's password.
-async fn consumer_of_a_user(world: &World) -> Result<(Middleman, String)> {
+async fn consumer_of_a_user(world: &World) -> Result<(Middleman, Consumer, String)> {
     let (_, password) = world.servers.add_user(WRITER).await?;
     let all = json!({"cluster": ["all"], "indices": [{"names": ["*"], "privileges": ["all"]}]});
     world.servers.set_roles(&json!({WRITER: all})).await?;
@@ -137,8 +139,8 @@ async fn consumer_of_a_user(world: &World) -> Result<(Middleman, String)> {
             world.secret("writer-pass", &password)?,
         ),
     ];
-    world.consumer_with(&world.gitlab.url(), &variables).await?;
-    Ok((middleman, password))
+    let consumer = world.consumer_with(&world.gitlab.url(), &variables).await?;
+    Ok((middleman, consumer, password))
 }
 
 /// Waits until Elasticsearch, which looks at its file of users every 5 seconds, takes this password.
@@ -186,6 +188,11 @@ async fn waits_for(
             Ok(())
         })
         .await?;
+    one_message_waits(world).await
+}
+
+/// The broker has it, and nothing is given up.
+async fn one_message_waits(world: &World) -> Result<()> {
     world
         .until("the broker has the message", COUNTED, async || {
             let messages = world.messages().await?;
