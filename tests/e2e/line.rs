@@ -11,20 +11,26 @@ use serde_json::{Map, Value, json};
 /// GitLab's job page shows so many bytes of the end of a trace (GITLAB.md, 1.6).
 const PAGE: usize = 512_000;
 
+/// So many bytes of a line are kept, and one that has more is marked.
+const KEPT: usize = 32 * 1024;
+/// Characters of a value that a report shows.
+const SHOWN: usize = 500;
+
 /// A line that was issued: its number and its text, and all the rest where the trace is a generated one.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) number: u64,
-    text: String,
+    pub(crate) text: String,
     rest: Option<ExpectedLine>,
 }
 
 /// Every line that was issued, in order.
 pub(crate) fn expected_lines(job: &Job) -> Result<Box<dyn Iterator<Item = Line> + Send>> {
     if job.is_generated() {
-        return Ok(Box::new(job.expected_lines().map(|line| Line {
+        return Ok(Box::new(job.expected_lines().map(|mut line| Line {
             number: line.number,
-            text: line.text.clone(),
+            // Moved, for there are texts of many megabytes.
+            text: std::mem::take(&mut line.text),
             rest: Some(line),
         })));
     }
@@ -114,7 +120,13 @@ impl<'a> Found<'a> {
     pub(crate) fn compare(&mut self, expected: &Line, line_url: &str) {
         let document = &self.document.source;
         self.is("line", &document["line"], &json!(expected.number));
-        self.is("message", &document["message"], &json!(expected.text));
+        let kept = &expected.text[..expected.text.floor_char_boundary(KEPT)];
+        let is_cut = kept.len() < expected.text.len();
+        self.is("message", &document["message"], &json!(kept));
+        let truncated = json!(is_cut.then_some(true));
+        self.is("truncated", &document["truncated"], &truncated);
+        let length = json!(is_cut.then_some(expected.text.len()));
+        self.is("length", &document["length"], &length);
         self.is("line_url", &document["line_url"], &json!(line_url));
         let Some(rest) = &expected.rest else { return };
         let stream = rest.stream.map(|stream| match stream {
@@ -152,8 +164,9 @@ impl<'a> Found<'a> {
 
     pub(crate) fn is<T: PartialEq + Debug>(&mut self, name: &str, found: &T, right: &T) {
         if found != right {
+            let [found, right] = [format!("{found:?}"), format!("{right:?}")];
             self.differences
-                .push(format!("{name} is {found:?}, not {right:?}"));
+                .push(format!("{name} is {found:.SHOWN$}, not {right:.SHOWN$}"));
         }
     }
 }

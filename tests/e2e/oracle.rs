@@ -162,8 +162,10 @@ impl World {
             lines += 1;
             let Some(document) = documents.next().await? else {
                 bail!(
-                    "there are only {} lines; the next one is {expected:?}",
-                    lines - 1
+                    "there are only {} lines; the next one, {}, is {:.500}",
+                    lines - 1,
+                    expected.number,
+                    expected.text
                 );
             };
             let mut found = Found::new(&document);

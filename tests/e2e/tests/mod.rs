@@ -77,7 +77,7 @@ tests! {
         loss::a09_refused_lines_come_again_alone_and_spoiled_ones_are_recorded,
         forge::b14_a_tail_that_arrives_late_is_indexed,
         forge::b15_no_request_of_any_job_comes_before_retry_after,
-        forge::b15_a_rate_limit_is_kept_without_a_refusal,
+        forge::b15_little_that_a_rate_limit_leaves_is_spread,
         forge::b15_traces_that_break_off_are_exact_in_the_end,
         forge::b15_an_instance_that_is_down_costs_few_attempts,
         forge::b15_a_burst_of_5xx_costs_few_calls,

@@ -1,5 +1,5 @@
-//! Rate limits as GitLab's `Rack::Attack` sets them: so many requests in each period, counted a token and from one
-//! whole period to the next; and whom a refusal counts for.
+//! Rate limits as GitLab's `Rack::Attack` sets them: so many requests of a token in each period; and whom a refusal
+//! counts for.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -66,7 +66,10 @@ impl Refusals {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
     pub(super) requests: u64,
+    /// Whole seconds.
     pub(super) period: Duration,
+    /// When the first period began.
+    pub(super) since: Timestamp,
 }
 
 /// How one client stands in this period.
@@ -101,7 +104,8 @@ impl Counter {
     pub(super) fn count(&mut self, token: Option<TokenId>, now: Timestamp) -> Option<Standing> {
         let limit = self.limit?;
         let length = i64::try_from(limit.period.as_secs().max(1)).ok()?;
-        let period = now.as_second().div_euclid(length);
+        let since = limit.since.as_second();
+        let period = (now.as_second() - since).div_euclid(length);
         let counted = self.observed.entry(token).or_default();
         if counted.0 != period {
             *counted = (period, 0);
@@ -110,7 +114,7 @@ impl Counter {
         Some(Standing {
             limit: limit.requests,
             observed: counted.1,
-            reset: Timestamp::from_second((period + 1) * length).ok()?,
+            reset: Timestamp::from_second(since + (period + 1) * length).ok()?,
         })
     }
 }
@@ -128,6 +132,7 @@ mod tests {
         counter.limit = Some(Limit {
             requests: 1,
             period: Duration::from_secs(10),
+            since: at("2026-11-24T10:00:00.5Z"),
         });
         let mut standing = |id, time| counter.count(token(id), at(time)).unwrap();
         let first = standing(1, "2026-11-24T10:00:03.5Z");

@@ -28,6 +28,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 pub use builder::{Job, JobBuilder};
 pub use fault::{ALWAYS, At, Fault, On};
 pub use generator::{ExpectedLine, Stream};
@@ -184,11 +186,16 @@ impl Gitlab {
         job.trace(Trace::Sample(sample.clone()))
     }
 
-    /// From now on each token is good for so many requests in each period of whole seconds. Every answer says how its
+    /// From now on each token is good for so many requests in each period, which is of whole seconds. Every answer says how its
     /// client stands; once it has had its share it is refused until the period ends, and a request until then is a
     /// violation.
     pub fn limit_rate(&self, requests: u64, period: Duration) {
-        self.shared.lock().counter.limit = Some(Limit { requests, period });
+        let since = Timestamp::now();
+        self.shared.lock().counter.limit = Some(Limit {
+            requests,
+            period,
+            since,
+        });
     }
 
     /// The next so many answers (or `ALWAYS`) are this fault's, whatever they are about.

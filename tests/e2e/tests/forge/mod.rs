@@ -10,7 +10,8 @@ pub(crate) use broken::{
     b15_a_burst_of_5xx_costs_few_calls, b15_traces_that_break_off_are_exact_in_the_end,
 };
 pub(crate) use limits::{
-    b15_a_rate_limit_is_kept_without_a_refusal, b15_no_request_of_any_job_comes_before_retry_after,
+    b15_little_that_a_rate_limit_leaves_is_spread,
+    b15_no_request_of_any_job_comes_before_retry_after,
 };
 pub(crate) use outage::b15_an_instance_that_is_down_costs_few_attempts;
 pub(crate) use refusals::{

@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::gitlab::{Job, Trace};
 use tokio::time::sleep;
 
-use crate::proxy::Proxy;
 use crate::world::World;
 
 const JOBS: usize = 20;
@@ -19,7 +18,8 @@ const INDEXED: Duration = Duration::from_mins(1);
 
 pub(crate) async fn b15_an_instance_that_is_down_costs_few_attempts(world: &World) -> Result<()> {
     world.set_up().await?;
-    let proxy = Proxy::start(world.gitlab.address().port()).await?;
+    let port = world.gitlab.address().port();
+    let proxy = world.proxy("consumer–GitLab", port).await?;
     let url = format!("http://127.0.0.1:{}/", proxy.port());
     world.gitlab.set_external_url(&url);
     let listener = world.listener_by(world.servers.rabbitmq.port, &url).await?;

@@ -1,5 +1,6 @@
 //! The simulated GitLab as a plain HTTP client sees it.
 
+mod generator;
 mod jobs;
 mod refusals;
 mod wire;
