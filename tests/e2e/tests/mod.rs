@@ -5,6 +5,7 @@ mod faults;
 mod forge;
 mod happy;
 mod harness;
+mod inputs;
 mod intake;
 mod judge;
 mod loss;
@@ -75,6 +76,11 @@ tests! {
         operation::e29_started_in_any_order_before_the_servers_all_is_healthy_by_itself,
         loss::a01_fifty_jobs_of_two_thousand_lines_are_exact,
         loss::a09_refused_lines_come_again_alone_and_spoiled_ones_are_recorded,
+        inputs::c19_memory_stays_flat_whatever_the_size_and_whatever_waits,
+        inputs::c19_more_huge_traces_than_places_hold_up_nobody,
+        inputs::c19_a_huge_trace_is_exact_and_holds_up_nobody,
+        inputs::c19_a_line_of_fifty_megabytes_is_marked_where_it_is_cut,
+        inputs::c20_a_panic_is_one_messages_end_alone,
         forge::b14_a_tail_that_arrives_late_is_indexed,
         forge::b15_no_request_of_any_job_comes_before_retry_after,
         forge::b15_little_that_a_rate_limit_leaves_is_spread,
@@ -103,6 +109,7 @@ tests! {
         operation::e33_the_older_tools_message_is_processed,
         operation::e33_a_foreign_url_is_a_dead_letter_without_its_token,
         operation::e33_the_older_tools_curl_line_works_as_documented,
+        inputs::c20_a_message_that_nobody_can_read_is_a_dead_letter_at_once,
         intake::malformed_notices_get_fixed_sentences_that_echo_nothing,
         operation::e31_initmq_while_traffic_flows_changes_nothing,
         operation::e31_initmq_twice_changes_nothing,

@@ -1,6 +1,5 @@
 //! Elasticsearch goes away: for a moment in the middle of a body, and for long.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,6 +11,7 @@ use crate::consumer::Consumer;
 use crate::containers::Act;
 use crate::length::is_full;
 use crate::listener::Listener;
+use crate::memory::resident;
 use crate::proxy::Proxy;
 use crate::queue::DEAD;
 use crate::world::World;
@@ -122,11 +122,11 @@ async fn stays_so(world: &World, consumer: &Consumer) -> Result<()> {
     } else {
         Duration::from_secs(25)
     };
-    let largest = resident(consumer)? + GROWTH;
+    let largest = resident(&consumer.program)? + GROWTH;
     let over = Instant::now() + lasts;
     while Instant::now() < over {
         sleep(BETWEEN_LOOKS).await;
-        let now = resident(consumer)?;
+        let now = resident(&consumer.program)?;
         ensure!(
             now < largest,
             "the consumer grew to {now} bytes, over {largest}"
@@ -137,16 +137,6 @@ async fn stays_so(world: &World, consumer: &Consumer) -> Result<()> {
         ensure!(dead == 0, "{dead} dead letters");
     }
     Ok(())
-}
-
-/// Bytes of a program that are in memory.
-fn resident(consumer: &Consumer) -> Result<u64> {
-    let path = format!("/proc/{}/status", consumer.program.id());
-    let status = fs::read_to_string(path)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    let kibibytes: u64 = kibibytes.context("the system says no VmRSS")?.parse()?;
-    Ok(kibibytes * 1024)
 }
 
 async fn consumer_through(world: &World, proxy: &Proxy) -> Result<Consumer> {
