@@ -14,11 +14,16 @@ const LARGEST: usize = 8 * 1024 * 1024;
 const MOST: usize = 5_000;
 /// And at this many bytes after compression: text that does not compress is not to take more memory
 /// than text that does.
-const LARGEST_COMPRESSED: usize = 1024 * 1024;
+const LARGEST_COMPRESSED: usize = 256 * 1024;
+
+/// A full body and what its last document, of up to some 40 KiB, adds.
+const ROOM: usize = LARGEST_COMPRESSED + 64 * 1024;
 
 /// A body that is being filled.
+#[derive(Default)]
 pub(crate) struct BulkBuilder {
-    gzip: GzEncoder<Vec<u8>>,
+    /// Only from the first document on: a compressor takes hundreds of KiB.
+    gzip: Option<GzEncoder<Vec<u8>>>,
     bytes: usize,
     documents: usize,
 }
@@ -32,21 +37,11 @@ pub(crate) struct BulkBody {
     pub documents: usize,
 }
 
-impl Default for BulkBuilder {
-    fn default() -> Self {
-        Self {
-            gzip: GzEncoder::new(Vec::new(), Compression::fast()),
-            bytes: 0,
-            documents: 0,
-        }
-    }
-}
-
 impl BulkBuilder {
     /// Adds one document: its action line and its source line.
     pub(crate) fn add(&mut self, two_lines: &[u8]) {
-        self.gzip
-            .write_all(two_lines)
+        let gzip = self.gzip.get_or_insert_with(compressor);
+        gzip.write_all(two_lines)
             .expect("writing into memory does not fail");
         self.bytes += two_lines.len();
         self.documents += 1;
@@ -54,9 +49,7 @@ impl BulkBuilder {
 
     /// Whether it must be sent before more is added.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes >= LARGEST
-            || self.documents >= MOST
-            || self.gzip.get_ref().len() >= LARGEST_COMPRESSED
+        self.bytes >= LARGEST || self.documents >= MOST || self.compressed() >= LARGEST_COMPRESSED
     }
 
     /// Whether there is nothing to send.
@@ -67,15 +60,22 @@ impl BulkBuilder {
     /// The finished body; the builder begins anew.
     pub(crate) fn take(&mut self) -> BulkBody {
         let full = std::mem::take(self);
+        let gzip = full.gzip.unwrap_or_else(compressor).finish();
         BulkBody {
-            gzip: full
-                .gzip
-                .finish()
-                .expect("writing into memory does not fail")
-                .into(),
+            gzip: gzip.expect("writing into memory does not fail").into(),
             documents: full.documents,
         }
     }
+
+    fn compressed(&self) -> usize {
+        self.gzip.as_ref().map_or(0, |gzip| gzip.get_ref().len())
+    }
+}
+
+/// Its output is of one size from the beginning: bodies that grow by doubling leave holes of all sizes
+/// behind, twice as much memory as was ever used. What is not written to takes none.
+fn compressor() -> GzEncoder<Vec<u8>> {
+    GzEncoder::new(Vec::with_capacity(ROOM), Compression::fast())
 }
 
 impl BulkBody {

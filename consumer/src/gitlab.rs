@@ -24,6 +24,8 @@ use crate::{
 };
 
 const CONNECT: Duration = Duration::from_secs(10);
+/// Of several hundred KiB each: more are not kept.
+const MOST_IDLE: usize = 4;
 /// For a whole answer with a job's facts.
 const FACTS: Duration = Duration::from_secs(15);
 /// Before the first byte: Rails may take a minute over a large trace, after which it gives up itself.
@@ -99,6 +101,7 @@ impl Gitlab {
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
             .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MOST_IDLE)
             .user_agent(concat!("joblogs/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let circuit = Circuit::new(instance.name().as_str(), "gitlab", readiness);

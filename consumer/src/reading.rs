@@ -131,7 +131,8 @@ impl Work<'_> {
                 flush_at = Instant::now() + FLUSH;
             }
         };
-        drop(place);
+        // Its connection has large buffers.
+        drop(pieces);
         // What comes out at the end may be a part of a line: where the trace has not got its end yet
         // it is left out, for under `create` it would stay in the way of the whole line.
         let mut last = Filling::new(filling.writer.clone());
@@ -141,7 +142,8 @@ impl Work<'_> {
             state => state,
         };
         let mut bodies = filling.finish();
-        let (mut lines, mut errors) = (filling.lines, filling.errors);
+        let mut lines = filling.lines;
+        let mut errors = std::mem::take(&mut filling.errors);
         if !is_cut && (complete || self.is_last_look()) {
             lines += last.lines;
             bodies.extend(last.finish());
@@ -155,7 +157,8 @@ impl Work<'_> {
             };
             sink.send(body, room).await.map_err(refused)?;
         }
-        drop(room);
+        // From here on only what is on its way takes memory.
+        drop((room, filling, place));
         let tally = sink.finish().await.map_err(refused)?;
         Ok(Read {
             summary,

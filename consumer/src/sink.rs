@@ -23,7 +23,7 @@ use crate::{
 /// Requests of one job on their way at the same time: Elasticsearch works while we fill the next.
 const IN_FLIGHT: usize = 2;
 /// Bodies that all jobs together may hold, beyond one for each trace that is being read.
-const SPARE: usize = 8;
+const SPARE: usize = 4;
 /// Bytes of a rejected line that are kept.
 const KEPT_OF_REJECTED: usize = 1024;
 
@@ -168,8 +168,8 @@ impl Sender {
         let settled = self.settle(&self.indices.lines, body).await?;
         let mut tally = settled.tally;
         tally.rejected = settled.rejected;
-        if settled.rejected > 0 {
-            self.record(settled.rejections).await?;
+        if let Some(rejections) = settled.rejections {
+            self.record(rejections).await?;
         }
         Ok(tally)
     }
@@ -267,7 +267,7 @@ struct Settled {
     tally: Tally,
     /// How many will never be taken, their documents for the rejected index, and why the first is not.
     rejected: u64,
-    rejections: BulkBuilder,
+    rejections: Option<BulkBuilder>,
     why: Option<Item>,
 }
 
@@ -279,12 +279,17 @@ impl Settled {
     ) -> Result<(), ElasticsearchError> {
         let positions: Vec<usize> = rejected.iter().map(|(position, _)| *position).collect();
         self.rejected += positions.len() as u64;
+        if positions.is_empty() {
+            return Ok(());
+        }
         let mut items = rejected.iter().map(|(_, item)| item);
+        // Only now: a compressor takes hundreds of KiB.
+        let rejections = self.rejections.get_or_insert_default();
         let show = |document: &[u8]| {
             let Some(item) = items.next() else { return };
             let (status, error_type) = (item.status, &item.error_type);
             tracing::warn!(status, error_type, "Elasticsearch rejected a line");
-            self.rejections.add(&rejection(document, item));
+            rejections.add(&rejection(document, item));
         };
         body.documents_at(&positions, show).map_err(unreadable)?;
         let mut rejected = rejected.into_iter();

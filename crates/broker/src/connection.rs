@@ -14,6 +14,9 @@ use crate::Settings;
 
 /// How long one attempt to connect may take, handshake included.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// Our messages have a few KiB, and lapin keeps room for 64 of the largest frames a connection: with RabbitMQ's 128 KiB
+/// that would be 8 MiB each.
+const LARGEST_FRAME: u32 = 16 * 1024;
 /// Between attempts: a random wait up to this, so that a fleet doesn't come in step.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -45,6 +48,7 @@ pub async fn connect(settings: &Settings, name: &str) -> Result<Connection, Conn
         vhost: settings.vhost.clone(),
         query: lapin::uri::AMQPQueryString {
             heartbeat: Some(10),
+            frame_max: Some(LARGEST_FRAME),
             ..Default::default()
         },
     };

@@ -11,10 +11,11 @@ use crate::header::Header;
 use crate::line::{Line, Origin, Stream};
 use crate::screen::Screen;
 
-/// Bytes that wait at most. The runner's own pieces end at some 8 KiB; streams meet within seconds.
-const MOST_BYTES: usize = 1024 * 1024;
+/// Bytes that wait at most. The runner's own pieces end at some 8 KiB; streams meet within seconds. A line of the
+/// runner's own stays open until its next one, so that of most traces as much does wait.
+const MOST_BYTES: usize = 256 * 1024;
 /// Physical lines that wait at most.
-const MOST_PIECES: usize = 10_000;
+const MOST_PIECES: usize = 4_000;
 
 /// A stream: number and type.
 type Key = usize;
