@@ -130,6 +130,16 @@ impl Queues {
         Ok(())
     }
 
+    /// Takes the queue of jobs off the exchange, as somebody might on the management page.
+    pub(crate) async fn unbind(&self) -> Result<()> {
+        let table = FieldTable::default();
+        let channel = self.channel().await?;
+        channel
+            .queue_unbind(JOBS.into(), EXCHANGE.into(), ROUTING_KEY.into(), table)
+            .await?;
+        Ok(())
+    }
+
     /// How many messages are ready in a queue. Those that a consumer holds are not among them.
     pub(crate) async fn ready(&self, queue: &str) -> Result<u32> {
         let options = QueueDeclareOptions {

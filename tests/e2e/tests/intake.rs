@@ -44,6 +44,28 @@ pub(crate) async fn a_broker_that_is_down_means_503_and_recovery(world: &World) 
     Ok(())
 }
 
+/// RabbitMQ confirms a message that no queue takes, and forgets it.
+pub(crate) async fn a_notice_that_no_queue_takes_is_not_accepted(world: &World) -> Result<()> {
+    world.set_up().await?;
+    let listener = world.listener().await?;
+    world.consumer().await?;
+    world.queues.unbind().await?;
+    let job = world.job().trace(Trace::Lines(100)).finished();
+    let post = listener.notice_of(&job, &world.token);
+    let get = listener.get_of(&fields(&job), &world.token);
+    for notice in [post, get] {
+        listener.refuses(notice).await?;
+    }
+    world.initmq().await?;
+    world
+        .until("notices are taken again", RECOVERED, async || {
+            listener.post(&job, &world.token).await
+        })
+        .await?;
+    world.exact(&job, Duration::from_secs(30)).await?;
+    Ok(())
+}
+
 pub(crate) async fn malformed_notices_get_fixed_sentences_that_echo_nothing(
     world: &World,
 ) -> Result<()> {

@@ -110,6 +110,7 @@ tests! {
         operation::e33_a_foreign_url_is_a_dead_letter_without_its_token,
         operation::e33_the_older_tools_curl_line_works_as_documented,
         inputs::c20_a_message_that_nobody_can_read_is_a_dead_letter_at_once,
+        intake::a_notice_that_no_queue_takes_is_not_accepted,
         intake::malformed_notices_get_fixed_sentences_that_echo_nothing,
         operation::e31_initmq_while_traffic_flows_changes_nothing,
         operation::e31_initmq_twice_changes_nothing,
