@@ -11,9 +11,9 @@ use service::{admin::Readiness, cli::host_in_url, logs::LogFlags};
 use url::Url;
 
 use crate::{
-    consume::QUEUE,
     elasticsearch::{self, Elasticsearch},
     gitlab::Gitlab,
+    link::QUEUE,
 };
 
 /// Brings the logs of CI jobs from GitLab into Elasticsearch.

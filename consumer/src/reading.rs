@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use trace::{Options, Parser, Summary};
 
 use crate::{
+    bulk::BulkBody,
     document::{Action, Indices, LineWriter, PAGE_BYTES, job_key},
     elasticsearch::ElasticsearchError,
     filling::Filling,
@@ -38,6 +39,12 @@ pub(crate) struct Read {
     pub(crate) errors: Errors,
     pub(crate) state: State,
     pub(crate) complete: bool,
+}
+
+/// The end of a trace: what there is of it, and the bodies that are still to be sent.
+struct Ended {
+    read: Read,
+    bodies: Vec<BulkBody>,
 }
 
 /// The pieces of a trace, and how long GitLab took over them.
@@ -133,24 +140,9 @@ impl Work<'_> {
         };
         // Its connection has large buffers.
         drop(pieces);
-        // What comes out at the end may be a part of a line: where the trace has not got its end yet
-        // it is left out, for under `create` it would stay in the way of the whole line.
-        let mut last = Filling::new(filling.writer.clone());
-        let summary = parser.finish(&mut |line| last.add(&line));
-        let (state, complete) = match state_of(job, &summary) {
-            _ if is_cut => (State::Incomplete, false),
-            state => state,
-        };
-        let mut bodies = filling.finish();
-        let mut lines = filling.lines;
-        let mut errors = std::mem::take(&mut filling.errors);
-        if !is_cut && (complete || self.is_last_look()) {
-            lines += last.lines;
-            bodies.extend(last.finish());
-            errors.append(last.errors);
-        }
+        let ended = self.end(job, parser, filling, is_cut);
         let mut room = Some(room);
-        for body in bodies {
+        for body in ended.bodies {
             let room = match room.take() {
                 Some(room) => room,
                 None => self.context.budget.room().await,
@@ -158,16 +150,41 @@ impl Work<'_> {
             sink.send(body, room).await.map_err(refused)?;
         }
         // From here on only what is on its way takes memory.
-        drop((room, filling, place));
+        drop((room, place));
         let tally = sink.finish().await.map_err(refused)?;
         Ok(Read {
+            tally,
+            ..ended.read
+        })
+    }
+
+    /// What there is of a trace that gives no more. What comes out of the parser only now may be a part
+    /// of a line: where the trace has not got its end yet it is left out, for under `create` it would
+    /// stay in the way of the whole line.
+    fn end(&self, job: &Job, parser: Parser, mut filling: Filling, is_cut: bool) -> Ended {
+        let mut last = Filling::new(filling.writer.clone());
+        let summary = parser.finish(&mut |line| last.add(&line));
+        let (state, complete) = match state_of(job, &summary) {
+            _ if is_cut => (State::Incomplete, false),
+            state => state,
+        };
+        let mut bodies = filling.finish();
+        let (mut lines, mut errors) = (filling.lines, filling.errors);
+        if !is_cut && (complete || self.is_last_look()) {
+            lines += last.lines;
+            bodies.extend(last.finish());
+            errors.append(last.errors);
+        }
+        let tally = Tally::default();
+        let read = Read {
             summary,
             lines,
             tally,
             errors,
             state,
             complete,
-        })
+        };
+        Ended { read, bodies }
     }
 
     async fn line_writer(
