@@ -41,6 +41,18 @@ pub(crate) struct Read {
     pub(crate) complete: bool,
 }
 
+/// The links on lines that are there already. Of a log that is larger than the job's page they count from
+/// the page's first line, which moves with the size of the trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LinksThere {
+    /// As ours will be.
+    Same,
+    /// From another size of the trace: the lines have to be written anew.
+    Other,
+    /// Nobody has said.
+    Unknown,
+}
+
 /// The end of a trace: what there is of it, and the bodies that are still to be sent.
 struct Ended {
     read: Read,
@@ -108,8 +120,9 @@ impl Work<'_> {
         mut place: Place<'p>,
     ) -> Result<Read, Outcome> {
         let refused = |error: ElasticsearchError| self.refused_by_elasticsearch(&error);
-        let writer = self.line_writer(trace.content_length(), job, indices);
-        let mut filling = Filling::new(writer.await.map_err(refused)?);
+        let size = trace.content_length();
+        let links = self.links(size, indices).await.map_err(refused)?;
+        let mut filling = Filling::new(self.line_writer(size, job, links));
         let mut sink = Sink::new(self.context.elasticsearch.clone(), indices.clone());
         let mut parser = Parser::new(Options::default());
         let mut pieces = Pieces {
@@ -152,6 +165,9 @@ impl Work<'_> {
         // From here on only what is on its way takes memory.
         drop((room, place));
         let tally = sink.finish().await.map_err(refused)?;
+        if links == LinksThere::Unknown && tally.duplicates > 0 {
+            return Err(self.lines_of_others());
+        }
         Ok(Read {
             tally,
             ..ended.read
@@ -187,40 +203,52 @@ impl Work<'_> {
         Ended { read, bodies }
     }
 
-    async fn line_writer(
-        &self,
-        size: Option<u64>,
-        job: &Job,
-        indices: &Indices,
-    ) -> Result<LineWriter, ElasticsearchError> {
-        let key = job_key(self.message);
-        let action = match size.filter(|size| *size > PAGE_BYTES) {
-            Some(size) if self.has_other_links(size, indices, &key).await? => Action::Index,
-            _ => Action::Create,
+    fn line_writer(&self, size: Option<u64>, job: &Job, links: LinksThere) -> LineWriter {
+        let action = match links {
+            LinksThere::Other => Action::Index,
+            LinksThere::Same | LinksThere::Unknown => Action::Create,
         };
         // From here on lines may be there whose links come from this size.
         self.progress.link(size.unwrap_or_default());
         let facts = self.facts(Some(job));
-        Ok(LineWriter::new(action, &key, facts, Some(job), size))
+        LineWriter::new(action, &job_key(self.message), facts, Some(job), size)
     }
 
-    /// Whether lines may be there whose links were computed from another size of the trace, by this
-    /// message or by another one about the same job: of a log that is larger than the job's page they
-    /// count from the page's first line, which moves.
-    async fn has_other_links(
+    /// What is known of the links on lines that may be there, by this message or by another one about
+    /// the same job.
+    async fn links(
         &self,
-        size: u64,
+        size: Option<u64>,
         indices: &Indices,
-        key: &str,
-    ) -> Result<bool, ElasticsearchError> {
+    ) -> Result<LinksThere, ElasticsearchError> {
+        let Some(size) = size.filter(|size| *size > PAGE_BYTES) else {
+            return Ok(LinksThere::Same);
+        };
         let attempt = self.attempt;
         if attempt.redelivered > 0 || ![0, size].contains(&attempt.linked_bytes) {
-            return Ok(true);
+            return Ok(LinksThere::Other);
         }
         let elasticsearch = &self.context.elasticsearch;
-        let look = || elasticsearch.document(&indices.jobs, key);
+        let key = job_key(self.message);
+        let look = || elasticsearch.document(&indices.jobs, &key);
         let manifest = elasticsearch.persist(look).await?;
-        let seen = manifest.and_then(|there| there.source["bytes"].as_u64());
-        Ok(seen.is_some_and(|seen| ![0, size].contains(&seen)))
+        let bytes = manifest.and_then(|there| there.source["bytes"].as_u64());
+        Ok(match bytes {
+            Some(bytes) if bytes == size => LinksThere::Same,
+            None | Some(0) => LinksThere::Unknown,
+            Some(_) => LinksThere::Other,
+        })
+    }
+
+    /// Somebody else has written lines of the job and no manifest yet, who may have seen another size of
+    /// the trace: all of them are written once more.
+    fn lines_of_others(&self) -> Outcome {
+        self.progress.link(u64::MAX);
+        Outcome::Wait {
+            after: None,
+            reason: "lines of another attempt are there, and maybe their links are others"
+                .to_owned(),
+            is_look: false,
+        }
     }
 }
