@@ -49,7 +49,7 @@ pub(crate) async fn a06_a_broker_that_stands_still_keeps_nobody_waiting(
     world: &World,
 ) -> Result<()> {
     // Longer than two heartbeats in any case: connections are given up and opened anew.
-    let still = Duration::from_secs(if is_full() { 60 } else { 25 });
+    let still = Duration::from_secs(if is_full() { 60 } else { 32 });
     under_load(world, async |scene| {
         world.broker(Act::Pause).await?;
         scene.keeps_nobody_waiting(still).await?;

@@ -60,11 +60,13 @@ pub(crate) async fn e29_before_the_set_up_nothing_is_indexed(world: &World) -> R
     let job = world.job().trace(Trace::Lines(1_000)).finished();
     listener.post(&job, &world.token).await?;
     consumer_names(world, &consumer, &["elasticsearch"]).await?;
-    let faults = consumer.faults().await?.unwrap_or_default();
-    ensure!(
-        faults.contains("setup"),
-        "no word of what to do: {faults:?}"
-    );
+    world
+        .until("the consumer says what to run", NOTICED, async || {
+            let faults = consumer.faults().await?.unwrap_or_default();
+            ensure!(faults.contains("consumer setup"), "it says {faults:?}");
+            Ok(())
+        })
+        .await?;
 
     let setup = world.setup_starting(&[])?;
     let status = setup.end(ENDS).await?;
