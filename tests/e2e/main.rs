@@ -31,14 +31,16 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+use crate::containers::Act;
 use crate::length::longest;
 use crate::seed::{SEED, seed};
 use crate::servers::{STRAINED, Servers};
 use crate::tests::{Kind, Test};
 use crate::world::World;
 
-/// How many tests run at once, unless `--test-threads` says otherwise: the servers are shared.
-const AT_ONCE: usize = 4;
+/// How many tests run at once, unless `--test-threads` says otherwise: the servers are shared, some tests start their
+/// own, and deadlines must hold on two cores.
+const AT_ONCE: usize = 2;
 
 /// What all tests of a run share; the servers are there once it is known that a test will run.
 struct Run {
@@ -96,6 +98,12 @@ async fn play(run: &Run, test: &Test) -> Result<()> {
     };
     let longest = longest();
     let outcome = timeout(longest, whole).await;
+    // The next tests need what it takes; what fails here the end of the run does once more.
+    let _ = match test.kind {
+        Kind::Shared => Ok(()),
+        Kind::Own => world.servers.rabbitmq.act(Act::Kill).await,
+        Kind::OwnElasticsearch => world.servers.act_on_elasticsearch(Act::Kill).await,
+    };
     let outcome = outcome.unwrap_or_else(|_| Err(anyhow!("not over within {longest:?}")));
     outcome.map_err(|error| {
         let seed = format!("{SEED}={}", seed());
