@@ -75,7 +75,7 @@ pub struct Flags {
     #[arg(long, env = "JOBLOGS_SEAL_KEY_FILE")]
     pub seal_key_file: Option<PathBuf>,
     /// How many traces are read at the same time.
-    #[arg(long, env = "JOBLOGS_CONCURRENCY", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, env = "JOBLOGS_CONCURRENCY", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
     /// For how many hours a message waits for its job's end, or for a server that is down,
     /// before it becomes a dead letter.
