@@ -252,15 +252,24 @@ impl Circuit {
 impl Pass {
     /// The destination did what it should.
     pub(crate) fn succeeded(mut self) {
+        let is_trial = self.is_trial;
         self.judge(|circuit, state| {
-            state.failures = 0;
-            circuit.close(state);
+            // One that was on its way does not shorten the time that was asked for meanwhile.
+            if is_trial || !state.is_resting() {
+                state.failures = 0;
+                circuit.close(state);
+            }
         });
     }
 
     /// The destination is there; whether it does what it should, the next one who asks will see.
     pub(crate) fn answered(mut self) {
-        self.judge(Circuit::close);
+        let is_trial = self.is_trial;
+        self.judge(|circuit, state| {
+            if is_trial || !state.is_resting() {
+                circuit.close(state);
+            }
+        });
     }
 
     /// It did not do what it should; `asked` is for how long it wants to be left alone.
@@ -354,10 +363,12 @@ mod tests {
         let (circuit, _) = circuit();
         let asked = Duration::from_secs(40);
         let late = circuit.try_pass().unwrap();
+        let lucky = circuit.try_pass().unwrap();
         circuit.try_pass().unwrap().failed("limited", Some(asked));
         let before = Instant::now();
         // One that was on its way knows of less.
         late.failed("limited", Some(Duration::from_secs(1)));
+        lucky.succeeded();
         circuit.pass().await.succeeded();
         assert!(before.elapsed() >= asked);
     }

@@ -98,6 +98,8 @@ impl Gitlab {
     ) -> reqwest::Result<Self> {
         let http = Client::builder()
             .redirect(Policy::none())
+            // Traces that wait for Elasticsearch would fill the one window of an HTTP/2 connection.
+            .http1_only()
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
             .pool_idle_timeout(IDLE)

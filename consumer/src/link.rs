@@ -184,6 +184,8 @@ impl Link {
                     is_wanted = false;
                     unsubscribe(channel).await?;
                 }
+                // With all places taken nobody listens to the deliveries.
+                () = lost(channel) => bail!(LOST),
                 // What was sent already and not begun stays unacknowledged.
                 () = stopped(&mut self.stopping) => return unsubscribe(channel).await,
             }
