@@ -95,7 +95,7 @@ pub(crate) async fn a08_elasticsearch_frozen_keeps_all_in_the_broker(world: &Wor
     /// Whatever is on its way when Elasticsearch freezes is waited for, up to the longest deadline of a request.
     const FROZEN: Duration = Duration::from_mins(1);
     /// On a busy machine it takes a while until the first lines are seen, and none of them may be through by then.
-    const IN_THE_MIDDLE: [u64; 2] = [150_000; 2];
+    const IN_THE_MIDDLE: [u64; 3] = [60_000; 3];
     const DURING: [u64; 12] = [1_000; 12];
     world.set_up().await?;
     let listener = world.listener().await?;
