@@ -56,7 +56,7 @@ impl Servers {
         containers::remove_abandoned(&docker).await?;
         let started = {
             let ports = [AMQP, MANAGEMENT].map(Port::anywhere);
-            tokio::try_join!(rabbitmq(ports), elasticsearch(&[]))
+            tokio::try_join!(rabbitmq(ports), elasticsearch(Port::anywhere(HTTP), &[]))
         };
         let started = match started {
             Ok(started) => started,
@@ -85,9 +85,10 @@ impl Servers {
         })
     }
 
-    /// The same with another Elasticsearch that has these settings too, for what is a whole cluster's.
+    /// The same with another Elasticsearch that has these settings too, for what is a whole cluster's. It can be started
+    /// again.
     pub(crate) async fn with_own_elasticsearch(&self, settings: &[(&str, &str)]) -> Result<Self> {
-        let (container, port, password) = elasticsearch(settings).await?;
+        let (container, port, password) = elasticsearch(Port::fixed(HTTP)?, settings).await?;
         let url = format!("http://127.0.0.1:{port}");
         Ok(Self {
             rabbitmq: self.rabbitmq.clone(),
@@ -237,7 +238,7 @@ async fn rabbitmq(ports: [Port; 2]) -> Result<RabbitMq> {
     Ok(broker)
 }
 
-async fn elasticsearch(settings: &[(&str, &str)]) -> Result<(String, u16, String)> {
+async fn elasticsearch(http: Port, settings: &[(&str, &str)]) -> Result<(String, u16, String)> {
     let password = random();
     let mut request = containers::image(&image_name(ELASTICSEARCH))
         .with_env_var("discovery.type", "single-node")
@@ -257,7 +258,7 @@ async fn elasticsearch(settings: &[(&str, &str)]) -> Result<(String, u16, String
     for (name, value) in settings {
         request = request.with_env_var(*name, *value);
     }
-    let Started { id, ports } = start(ELASTICSEARCH, request, [Port::anywhere(HTTP)]).await?;
+    let Started { id, ports } = start(ELASTICSEARCH, request, [http]).await?;
     let [port] = ports;
     let server = Elasticsearch::new(&format!("http://127.0.0.1:{port}"), "elastic", &password);
     eventually("Elasticsearch serves", READY, async || {

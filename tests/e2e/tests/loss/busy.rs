@@ -7,12 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::gitlab::{Job, Trace};
 use futures_util::future::try_join_all;
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::Rng as _;
 use serde_json::{Value, json};
 
 use crate::middleman::{Middleman, Treatment};
-use crate::seed::seed;
 use crate::world::World;
 
 const JOBS: usize = 8;
@@ -20,7 +18,7 @@ const LINES: u64 = 3_000;
 /// Of 100 documents, each time that one comes.
 const REFUSED: u32 = 30;
 /// Every so manieth line, whenever it comes.
-const SPOILED: u64 = 20;
+const EVERY: u64 = 20;
 const INDEXED: Duration = Duration::from_mins(1);
 
 pub(crate) async fn a09_refused_lines_come_again_alone_and_spoiled_ones_are_recorded(
@@ -28,8 +26,8 @@ pub(crate) async fn a09_refused_lines_come_again_alone_and_spoiled_ones_are_reco
 ) -> Result<()> {
     world.set_up().await?;
     let listener = world.listener().await?;
-    let seed = seed();
-    let middleman = before_elasticsearch(world, seed).await?;
+    let spoiled = world.rng("spoiled").random_range(0..EVERY);
+    let middleman = before_elasticsearch(world, spoiled).await?;
     let port = [("JOBLOGS_ES_PORT", middleman.port().to_string())];
     world.consumer_with(&world.gitlab.url(), &port).await?;
     let jobs: Vec<Job> = (0..JOBS)
@@ -37,7 +35,7 @@ pub(crate) async fn a09_refused_lines_come_again_alone_and_spoiled_ones_are_reco
         .collect();
     try_join_all(jobs.iter().map(|job| listener.post(job, &world.token))).await?;
     for job in &jobs {
-        is_exact_but_for_the_spoiled(world, job, seed).await?;
+        is_exact_but_for_the_spoiled(world, job, spoiled).await?;
     }
     let items = middleman.items();
     let refused = count(&items, 429);
@@ -57,8 +55,8 @@ pub(crate) async fn a09_refused_lines_come_again_alone_and_spoiled_ones_are_reco
 }
 
 /// A middleman that refuses documents at random and spoils always the same ones, the rejected index left out of the latter.
-async fn before_elasticsearch(world: &World, seed: u64) -> Result<Middleman> {
-    let rng = Mutex::new(StdRng::seed_from_u64(seed));
+async fn before_elasticsearch(world: &World, spoiled: u64) -> Result<Middleman> {
+    let rng = Mutex::new(world.rng("refused"));
     let treat = move |index: &str, id: &str| {
         let mut rng = rng.lock().unwrap_or_else(PoisonError::into_inner);
         if rng.random_ratio(REFUSED, 100) {
@@ -67,26 +65,26 @@ async fn before_elasticsearch(world: &World, seed: u64) -> Result<Middleman> {
         let number = id.rsplit('-').next().and_then(|number| number.parse().ok());
         let is_line = !index.ends_with("-rejected");
         match number {
-            Some(number) if is_line && is_spoiled(number, seed) => Treatment::Spoil,
+            Some(number) if is_line && is_spoiled(number, spoiled) => Treatment::Spoil,
             _ => Treatment::Forward,
         }
     };
     Middleman::treating(world.servers.elasticsearch_port, treat).await
 }
 
-fn is_spoiled(number: u64, seed: u64) -> bool {
-    number % SPOILED == seed % SPOILED
+fn is_spoiled(number: u64, spoiled: u64) -> bool {
+    number % EVERY == spoiled
 }
 
 /// All lines are where they belong, and the manifest counts them.
-async fn is_exact_but_for_the_spoiled(world: &World, job: &Job, seed: u64) -> Result<()> {
+async fn is_exact_but_for_the_spoiled(world: &World, job: &Job, spoiled: u64) -> Result<()> {
     let manifest = world.manifest(job, "complete", INDEXED).await?;
     let indexed = world
-        .compare_those(job, "lines", |number| !is_spoiled(number, seed))
+        .compare_those(job, "lines", |number| !is_spoiled(number, spoiled))
         .await
         .context("lines that are taken")?;
     let rejected = world
-        .compare_those(job, "rejected", |number| is_spoiled(number, seed))
+        .compare_those(job, "rejected", |number| is_spoiled(number, spoiled))
         .await
         .context("lines that are not taken")?;
     let right: HashMap<&str, Value> = HashMap::from([

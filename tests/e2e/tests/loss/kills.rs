@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::gitlab::{ALWAYS, Fault, Job, On, Trace};
+use rand::Rng as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 use tokio::time::sleep;
 
 use crate::listener::Listener;
 use crate::queue::DEAD;
-use crate::seed::seed;
 use crate::world::World;
 
 /// More than RabbitMQ's delivery limit: a message that came back so often without anybody's care would be dead.
@@ -27,28 +26,23 @@ const INDEXED: Duration = Duration::from_secs(90);
 pub(crate) async fn a02_killed_at_random_instants_nothing_is_lost_or_doubled(
     world: &World,
 ) -> Result<()> {
-    let seed = seed();
-    let play = async {
-        let mut rng = StdRng::seed_from_u64(seed);
-        world.set_up().await?;
-        let listener = world.listener().await?;
-        // GitLab gives it out to nobody who lives.
-        let slow = world.job().trace(Trace::Lines(500)).finished();
-        slow.fault(On::Trace, Fault::Delay(BEGUN), ALWAYS);
-        listener.post(&slow, &world.token).await?;
-        let mut jobs = killed_again_and_again(world, &listener, &slow, &mut rng).await?;
-        slow.clear_faults();
-        jobs.push(slow);
-        world.consumer().await?;
-        for job in &jobs {
-            world.exact(job, INDEXED).await?;
-        }
-        let dead = world.queues.ready(DEAD).await?;
-        ensure!(dead == 0, "{dead} dead letters");
-        Ok(())
-    };
-    play.await
-        .with_context(|| format!("JOBLOGS_E2E_SEED={seed}"))
+    let mut rng = world.rng("kills");
+    world.set_up().await?;
+    let listener = world.listener().await?;
+    // GitLab gives it out to nobody who lives.
+    let slow = world.job().trace(Trace::Lines(500)).finished();
+    slow.fault(On::Trace, Fault::Delay(BEGUN), ALWAYS);
+    listener.post(&slow, &world.token).await?;
+    let mut jobs = killed_again_and_again(world, &listener, &slow, &mut rng).await?;
+    slow.clear_faults();
+    jobs.push(slow);
+    world.consumer().await?;
+    for job in &jobs {
+        world.exact(job, INDEXED).await?;
+    }
+    let dead = world.queues.ready(DEAD).await?;
+    ensure!(dead == 0, "{dead} dead letters");
+    Ok(())
 }
 
 /// A consumer after the other works on the slow job, on a huge one and on small ones, until it is killed. All of the

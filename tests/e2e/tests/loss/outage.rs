@@ -110,7 +110,40 @@ pub(crate) async fn a08_elasticsearch_frozen_keeps_all_in_the_broker(world: &Wor
     stays_so(world, &consumer).await?;
     are_in_the_broker(world, jobs.len() as u64).await?;
     world.servers.act_on_elasticsearch(Act::Unpause).await?;
-    comes_back(world, &consumer, &jobs).await
+    comes_back(world, &consumer, &jobs).await?;
+    if is_full() {
+        killed_in_the_middle(world, &listener, &consumer).await?;
+    }
+    Ok(())
+}
+
+/// It ends without a word, and starts again with what it had on its disk.
+async fn killed_in_the_middle(
+    world: &World,
+    listener: &Listener,
+    consumer: &Consumer,
+) -> Result<()> {
+    const IN_THE_MIDDLE: [u64; 3] = [40_000; 3];
+    const STARTED: Duration = Duration::from_mins(3);
+    let jobs = notices_of(world, listener, &IN_THE_MIDDLE).await?;
+    world
+        .until_searchable("lines of a huge job are there", BEGUN, async || {
+            ensure!(world.count(&jobs[0]).await? > 0, "there are none");
+            Ok(())
+        })
+        .await?;
+    world.servers.act_on_elasticsearch(Act::Kill).await?;
+    leaves_it_alone(world, consumer, NOTICED).await?;
+    are_in_the_broker(world, jobs.len() as u64).await?;
+    stays_so(world, consumer).await?;
+    are_in_the_broker(world, jobs.len() as u64).await?;
+    world.servers.act_on_elasticsearch(Act::Start).await?;
+    world
+        .until_searchable("Elasticsearch serves again", STARTED, async || {
+            world.documents("lines").await
+        })
+        .await?;
+    comes_back(world, consumer, &jobs).await
 }
 
 /// As long as Elasticsearch is away: whatever there was to do is still in the broker, and the consumer does not grow.

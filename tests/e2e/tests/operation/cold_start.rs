@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::gitlab::Trace;
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use tokio::time::{Instant, sleep};
 
@@ -16,7 +14,6 @@ use crate::listener::Listener;
 use crate::program::Program;
 use crate::proxy::Proxy;
 use crate::queue::DEAD;
-use crate::seed::seed;
 use crate::world::World;
 
 /// What waits for a server looks every few seconds.
@@ -45,11 +42,10 @@ struct Started {
 pub(crate) async fn e29_started_in_any_order_before_the_servers_all_is_healthy_by_itself(
     world: &World,
 ) -> Result<()> {
-    let seed = seed();
     let mut order = [Part::Initmq, Part::Setup, Part::Listener, Part::Consumer];
-    order.shuffle(&mut StdRng::seed_from_u64(seed));
+    order.shuffle(&mut world.rng("order"));
     let play = play(world, order).await;
-    play.with_context(|| format!("in the order {order:?}, JOBLOGS_E2E_SEED={seed}"))
+    play.with_context(|| format!("in the order {order:?}"))
 }
 
 pub(crate) async fn e29_before_the_set_up_nothing_is_indexed(world: &World) -> Result<()> {
