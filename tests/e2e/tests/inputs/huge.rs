@@ -16,6 +16,8 @@ const PROMPT: Duration = Duration::from_secs(15);
 const NEIGHBOURS: usize = 8;
 
 pub(crate) async fn c19_a_huge_trace_is_exact_and_holds_up_nobody(world: &World) -> Result<()> {
+    /// Seconds. It must not be over before its neighbours are, however fast the machine.
+    const SLOWLY: usize = 30;
     // 24 MB, or 100.
     let (lines, indexed) = if is_full() {
         (920_000, Duration::from_mins(15))
@@ -27,6 +29,8 @@ pub(crate) async fn c19_a_huge_trace_is_exact_and_holds_up_nobody(world: &World)
     let consumer = world.consumer().await?;
     let memory = Memory::watch(&consumer.program);
     let huge = world.job().trace(Trace::Lines(lines)).finished();
+    let drip = Fault::Drip(huge.trace_size() / SLOWLY);
+    huge.fault(On::Trace, drip, 1);
     listener.post(&huge, &world.token).await?;
     has_begun(world, &[&huge]).await?;
     neighbours_are_prompt(world, &listener).await?;

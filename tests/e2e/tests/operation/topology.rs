@@ -89,14 +89,18 @@ pub(crate) async fn e31_initmq_refuses_queues_of_other_arguments_and_deletes_not
 
 pub(crate) async fn e31_initmq_while_traffic_flows_changes_nothing(world: &World) -> Result<()> {
     const TIMES: usize = 3;
+    const PACE: Duration = Duration::from_millis(200);
     world.set_up().await?;
     let listener = world.listener().await?;
     let consumer = world.consumer().await?;
     let before = topology(world).await?;
     let (stop, mut stopped) = watch::channel(false);
     let traffic = async {
+        // At a pace that GitLab's rate lets the consumer keep up with.
+        let mut pace = tokio::time::interval(PACE);
         let mut jobs = Vec::new();
         while !*stopped.borrow_and_update() {
+            pace.tick().await;
             let job = world.job().trace(Trace::Lines(200)).finished();
             // Refused once would be too often.
             listener.post(&job, &world.token).await?;
