@@ -1,6 +1,6 @@
 //! One connection to RabbitMQ, and waiting for a broker that is not there yet.
 
-use std::time::Duration;
+use std::{io, sync::atomic::Ordering, time::Duration};
 
 use lapin::{
     Connection, ConnectionProperties,
@@ -8,7 +8,11 @@ use lapin::{
 };
 use rand::Rng;
 use secrecy::ExposeSecret;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::Settings;
 
@@ -17,6 +21,8 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// Our messages have a few KiB, and lapin keeps room for 64 of the largest frames a connection: with RabbitMQ's 128 KiB
 /// that would be 8 MiB each.
 const LARGEST_FRAME: u32 = 16 * 1024;
+/// With which a connection of AMQP 0-9-1 begins.
+const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 /// Between attempts: a random wait up to this, so that a fleet doesn't come in step.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -35,6 +41,14 @@ pub struct ConnectError {
 
 /// Connects once, within 10 s.
 pub async fn connect(settings: &Settings, name: &str) -> Result<Connection, ConnectError> {
+    attempt(settings, name, ATTEMPT).await
+}
+
+async fn attempt(
+    settings: &Settings,
+    name: &str,
+    deadline: Duration,
+) -> Result<Connection, ConnectError> {
     let uri = AMQPUri {
         scheme: AMQPScheme::AMQP,
         authority: AMQPAuthority {
@@ -61,7 +75,16 @@ pub async fn connect(settings: &Settings, name: &str) -> Result<Connection, Conn
         what,
         is_refusal,
     };
-    match timeout(ATTEMPT, Connection::connect_uri(uri, properties)).await {
+    let attempt = async {
+        if settings.is_silent.load(Ordering::Relaxed) {
+            says_something(settings).await?;
+        }
+        Connection::connect_uri(uri, properties).await
+    };
+    let connection = timeout(deadline, attempt).await;
+    let is_silent = connection.is_err();
+    settings.is_silent.store(is_silent, Ordering::Relaxed);
+    match connection {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             let is_refusal = error.is_amqp_error();
@@ -72,8 +95,19 @@ pub async fn connect(settings: &Settings, name: &str) -> Result<Connection, Conn
             };
             Err(failed(format!("{what}: {error}"), is_refusal))
         }
-        Err(_) => Err(failed(format!("did not answer within {ATTEMPT:?}"), false)),
+        Err(_) => Err(failed(format!("did not answer within {deadline:?}"), false)),
     }
+}
+
+/// Resolves once the broker answers the beginning of a connection, which is closed then. lapin keeps a
+/// thread and its buffers for each connection that it has begun, until the other side closes it: of a
+/// broker that stands still there would be more and more of them.
+async fn says_something(settings: &Settings) -> io::Result<()> {
+    let address = (settings.host.as_str(), settings.port);
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(PROTOCOL_HEADER).await?;
+    stream.read_u8().await?;
+    Ok(())
 }
 
 /// Connects, trying again for as long as `patience`; the error says for how long it tried.
@@ -99,5 +133,37 @@ pub async fn connect_within(
         tracing::warn!(error = %error, "waiting for the broker");
         let jitter = rand::rng().random_range(0.25..1.0);
         sleep(PAUSE.mul_f64(jitter)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broker_that_says_nothing_costs_one_thread() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = Settings {
+            host: "127.0.0.1".to_owned(),
+            port: silent.local_addr().unwrap().port(),
+            vhost: "my_vhost".to_owned(),
+            user: "guest".to_owned(),
+            password: "guest".into(),
+            is_silent: Arc::default(),
+        };
+        let mut held = Vec::new();
+        let mut threads = Vec::new();
+        for _ in 0..4 {
+            let attempt = attempt(&settings, "test", Duration::from_millis(300));
+            let (outcome, accepted) = tokio::join!(attempt, silent.accept());
+            assert!(outcome.is_err());
+            held.push(accepted.unwrap());
+            threads.push(std::fs::read_dir("/proc/self/task").unwrap().count());
+        }
+        assert_eq!(threads[1..], [threads[0]; 3], "one more for each attempt");
     }
 }

@@ -1,6 +1,9 @@
 //! Where the broker is and as whom we come: two spellings of flags, one [`Settings`].
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -24,6 +27,8 @@ pub struct Settings {
     pub user: String,
     /// Password.
     pub password: SecretString,
+    /// Whether the broker said nothing at the last attempt to connect; clones know it too.
+    pub(crate) is_silent: Arc<AtomicBool>,
 }
 
 /// The broker's flags as listener and initmq spell them.
@@ -62,6 +67,7 @@ impl BrokerFlags {
                 self.pass.as_deref(),
                 self.pass_file.as_deref(),
             )?,
+            is_silent: Arc::default(),
         })
     }
 }
@@ -105,6 +111,7 @@ impl ConsumerBrokerFlags {
                 self.rmq_pass.as_deref(),
                 self.rmq_pass_file.as_deref(),
             )?,
+            is_silent: Arc::default(),
         })
     }
 }

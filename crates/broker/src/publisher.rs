@@ -2,7 +2,7 @@
 //!
 //! INVARIANT: `Ok` means that the broker confirmed the message as routed and stored.
 
-use std::time::Duration;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ExchangeKind,
@@ -12,7 +12,7 @@ use lapin::{
 use rand::Rng;
 use service::admin::Readiness;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{sleep, timeout},
 };
 
@@ -22,11 +22,14 @@ use crate::{Settings, connect};
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often the supervisor looks whether its channel still lives.
 const LOOK: Duration = Duration::from_millis(250);
+/// A broker that confirms nothing for so long may have fallen silent, which TCP alone does not tell.
+const SILENT: Duration = Duration::from_secs(3);
 /// The first pause between attempts; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How long opening a channel may take.
 const OPEN: Duration = Duration::from_secs(10);
 const BLOCKED: &str = "RabbitMQ blocks publishers (memory or disk alarm)";
+const SAYS_NOTHING: &str = "RabbitMQ says nothing any more";
 /// The name of this dependency in readiness.
 const DEPENDENCY: &str = "rabbitmq";
 
@@ -59,7 +62,11 @@ type Slot = Result<Channel, String>;
 
 /// A handle for publishing; clones share one channel, on which confirms are pipelined.
 #[derive(Debug, Clone)]
-pub struct Publisher(watch::Receiver<Slot>);
+pub struct Publisher {
+    slot: watch::Receiver<Slot>,
+    /// Tells the supervisor that a confirm is overdue.
+    overdue: Arc<Notify>,
+}
 
 /// What a publisher connects to, and how it is called there.
 #[derive(Debug, Clone)]
@@ -76,9 +83,23 @@ impl Publisher {
     /// Starts the supervisor, which connects, reconnects for ever with jittered pauses, and
     /// tells `readiness`. It ends when the last handle is dropped.
     pub fn start(settings: PublisherSettings, readiness: Readiness) -> Self {
-        let (slot, channel) = watch::channel(Err("not connected yet".to_owned()));
-        tokio::spawn(supervise(settings, readiness, slot));
-        Self(channel)
+        let (sender, slot) = watch::channel(Err("not connected yet".to_owned()));
+        let overdue = Arc::new(Notify::new());
+        let supervisor = Supervisor {
+            settings,
+            readiness,
+            slot: sender,
+            overdue: overdue.clone(),
+        };
+        tokio::spawn(supervisor.run());
+        Self { slot, overdue }
+    }
+
+    /// Resolves once the broker takes messages. It may cease to at any time.
+    pub async fn usable(&self) {
+        if usable(&mut self.slot.clone()).await.is_none() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Publishes a persistent, `mandatory` JSON message and waits for its confirm.
@@ -98,11 +119,12 @@ impl Publisher {
             .with_headers(headers);
         let mut why = None;
         let attempts = async {
-            let mut slot = self.0.clone();
+            let mut slot = self.slot.clone();
             // An end of the supervisor is one of the process: the deadline ends this too.
             while let Some(channel) = usable(&mut slot).await {
-                match publish_once(&channel, exchange, routing_key, body, properties.clone()).await
-                {
+                let publish =
+                    publish_once(&channel, exchange, routing_key, body, properties.clone());
+                match self.watched(publish).await {
                     Ok(Confirmation::Ack(None)) => return Ok(()),
                     Ok(Confirmation::Ack(Some(_))) => {
                         return Err(PublishError::Unroutable {
@@ -125,12 +147,22 @@ impl Publisher {
         };
         let outcome = timeout(deadline, attempts).await;
         outcome.unwrap_or_else(|_| {
-            let why = self.0.borrow().as_ref().err().cloned().or(why);
+            let why = self.slot.borrow().as_ref().err().cloned().or(why);
             Err(PublishError::NotConfirmed {
                 deadline,
                 why: why.unwrap_or_else(|| "no answer".to_owned()),
             })
         })
+    }
+
+    /// Waits for a confirm, and tells the supervisor when it is overdue.
+    async fn watched<T>(&self, publish: impl Future<Output = T>) -> T {
+        let mut publish = pin!(publish);
+        if let Ok(confirmed) = timeout(SILENT, &mut publish).await {
+            return confirmed;
+        }
+        self.overdue.notify_one();
+        publish.await
     }
 }
 
@@ -164,37 +196,96 @@ async fn publish_once(
         .await
 }
 
-async fn supervise(settings: PublisherSettings, readiness: Readiness, slot: watch::Sender<Slot>) {
-    let fail = |why: String| {
-        readiness.is_down(DEPENDENCY, why.clone());
-        slot.send_modify(|slot| *slot = Err(why));
-    };
-    let mut pause = FIRST_PAUSE;
-    while !slot.is_closed() {
-        match open(&settings).await {
-            Ok((connection, channel)) => {
-                tracing::info!(
-                    host = settings.broker.host,
-                    port = settings.broker.port,
-                    "connected to RabbitMQ"
-                );
-                pause = FIRST_PAUSE;
-                keep(&connection, &channel, &readiness, &slot).await;
-                if slot.is_closed() {
-                    return;
+/// Keeps the connection up, and the slot and readiness true.
+struct Supervisor {
+    settings: PublisherSettings,
+    readiness: Readiness,
+    slot: watch::Sender<Slot>,
+    overdue: Arc<Notify>,
+}
+
+impl Supervisor {
+    async fn run(self) {
+        let mut pause = FIRST_PAUSE;
+        while !self.slot.is_closed() {
+            match open(&self.settings).await {
+                Ok((connection, channel)) => {
+                    tracing::info!(
+                        host = self.settings.broker.host,
+                        port = self.settings.broker.port,
+                        "connected to RabbitMQ"
+                    );
+                    pause = FIRST_PAUSE;
+                    self.keep(&connection, &channel).await;
+                    if self.slot.is_closed() {
+                        return;
+                    }
+                    tracing::warn!("lost the connection to RabbitMQ");
+                    self.withhold("the connection was lost");
                 }
-                fail("the connection was lost".to_owned());
-                tracing::warn!("lost the connection to RabbitMQ");
-            }
-            Err(why) => {
-                tracing::warn!(why, "no connection to RabbitMQ");
-                fail(why);
-                let jitter = rand::rng().random_range(0.5..1.0);
-                sleep(pause.mul_f64(jitter)).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                Err(why) => {
+                    tracing::warn!(why, "no connection to RabbitMQ");
+                    self.withhold(&why);
+                    let jitter = rand::rng().random_range(0.5..1.0);
+                    sleep(pause.mul_f64(jitter)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
             }
         }
     }
+
+    /// Hands out the channel for as long as it lives and the broker takes messages. While it does not,
+    /// the channel is withheld: lapin would keep what is published meanwhile in memory, each attempt
+    /// anew, and send all of it in the end.
+    async fn keep(&self, connection: &Connection, channel: &Channel) {
+        let mut was_blocked = None;
+        while is_open(connection, channel) && !self.slot.is_closed() {
+            let is_blocked = connection.status().blocked();
+            if was_blocked != Some(is_blocked) {
+                was_blocked = Some(is_blocked);
+                if is_blocked {
+                    tracing::warn!(BLOCKED);
+                    self.withhold(BLOCKED);
+                } else {
+                    self.hand_out(channel);
+                }
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = self.overdue.notified(), if !is_blocked => {
+                    self.ask(channel).await;
+                    was_blocked = None;
+                }
+            }
+        }
+    }
+
+    /// Whether there is somebody who answers, be it that confirms take long: resolves once there is,
+    /// or the channel is gone, which heartbeats find out. This call changes nothing.
+    async fn ask(&self, channel: &Channel) {
+        let ask = channel.confirm_select(ConfirmSelectOptions::default());
+        let mut ask = pin!(ask);
+        if timeout(LOOK, &mut ask).await.is_err() {
+            tracing::warn!(SAYS_NOTHING);
+            self.withhold(SAYS_NOTHING);
+            // An error is the end of the channel, which whoever called sees.
+            let _ = ask.await;
+        }
+    }
+
+    fn hand_out(&self, channel: &Channel) {
+        self.readiness.is_up(DEPENDENCY);
+        self.slot.send_modify(|slot| *slot = Ok(channel.clone()));
+    }
+
+    fn withhold(&self, why: &str) {
+        self.readiness.is_down(DEPENDENCY, why);
+        self.slot.send_modify(|slot| *slot = Err(why.to_owned()));
+    }
+}
+
+fn is_open(connection: &Connection, channel: &Channel) -> bool {
+    connection.status().connected() && channel.status().connected()
 }
 
 /// A connection with a channel in confirm mode; an error says what is missing.
@@ -233,31 +324,4 @@ async fn open(settings: &PublisherSettings) -> Result<(Connection, Channel), Str
         .await
         .unwrap_or_else(|_| Err(format!("RabbitMQ opened no channel within {OPEN:?}")))?;
     Ok((connection, channel))
-}
-
-/// Hands out the channel for as long as it lives and the broker takes messages. While an alarm
-/// blocks publishers it is withheld: lapin would keep what is published meanwhile in memory, each
-/// attempt anew, and send all of it in the end.
-async fn keep(
-    connection: &Connection,
-    channel: &Channel,
-    readiness: &Readiness,
-    slot: &watch::Sender<Slot>,
-) {
-    let mut was_blocked = None;
-    while connection.status().connected() && channel.status().connected() && !slot.is_closed() {
-        let is_blocked = connection.status().blocked();
-        if was_blocked != Some(is_blocked) {
-            was_blocked = Some(is_blocked);
-            if is_blocked {
-                tracing::warn!(BLOCKED);
-                readiness.is_down(DEPENDENCY, BLOCKED);
-                slot.send_modify(|slot| *slot = Err(BLOCKED.to_owned()));
-            } else {
-                readiness.is_up(DEPENDENCY);
-                slot.send_modify(|slot| *slot = Ok(channel.clone()));
-            }
-        }
-        sleep(LOOK).await;
-    }
 }

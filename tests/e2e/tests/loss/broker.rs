@@ -106,12 +106,12 @@ impl Scene<'_> {
             let faults = async { tokio::try_join!(self.listener.faults(), self.consumer.faults()) };
             let faults = timeout(ANSWERED, faults).await;
             named = faults.with_context(|| format!("no readiness within {ANSWERED:?}"))??;
+            ensure!(named.0.is_some(), "the listener refuses and is ready");
             self.is_refused().await?;
         }
         let late = self.callers.taken() - taken;
         ensure!(late == 0, "{late} notices were taken without a broker");
         ensure!(self.callers.refused() > refused, "no caller came meanwhile");
-        ensure!(named.0.is_some(), "the listener is ready");
         ensure!(named.1.is_some(), "the consumer is ready");
         Ok(())
     }
