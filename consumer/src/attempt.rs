@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use broker::topology::WaitTier;
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use lapin::types::{AMQPValue, FieldTable};
 
 const ATTEMPT: &str = "joblogs-attempt";
@@ -13,6 +13,7 @@ const LOOKS: &str = "joblogs-looks";
 const LINKED_BYTES: &str = "joblogs-linked-bytes";
 const HUGE_BYTES: &str = "joblogs-huge-bytes";
 const CRASHES: &str = "joblogs-crashes";
+const DAY: &str = "joblogs-day";
 const NOT_BEFORE: &str = "joblogs-not-before";
 const FIRST_AT: &str = "joblogs-first-at";
 const FIRST_ERROR: &str = "joblogs-first-error";
@@ -20,6 +21,11 @@ const LAST_ERROR: &str = "joblogs-last-error";
 
 /// RabbitMQ's own, on messages of a quorum queue that come again.
 const DELIVERY_COUNT: &str = "x-delivery-count";
+
+/// As [`Attempt::linked_bytes`]: lines are there that have to be written anew, whatever the trace's size.
+pub(crate) const LINES_OF_OTHERS: u64 = i64::MAX.unsigned_abs();
+/// A message that comes so long after its time was not waited for: nobody was there to take it.
+const ABSENCE: Duration = Duration::from_mins(15);
 
 /// The longest text that goes into a header.
 const LONGEST_ERROR: usize = 1_000;
@@ -44,6 +50,8 @@ pub(crate) struct Attempt {
     pub huge_bytes: u64,
     /// How often a consumer died, or lost its connection, while it had the message.
     pub crashes: u32,
+    /// The day of the indices that its job belongs to, once GitLab has told it.
+    pub day: Option<Date>,
     /// How often since it was published: what it then wrote nobody knows. Not in the headers.
     pub redelivered: u32,
     /// It is not looked at before this time (Unix milliseconds).
@@ -65,6 +73,7 @@ impl Default for Attempt {
             linked_bytes: 0,
             huge_bytes: 0,
             crashes: 0,
+            day: None,
             redelivered: 0,
             not_before_ms: 0,
             first_at_ms: 0,
@@ -101,6 +110,7 @@ impl Attempt {
             linked_bytes: bytes(LINKED_BYTES).unwrap_or(0),
             huge_bytes: bytes(HUGE_BYTES).unwrap_or(0),
             crashes: count(CRASHES).unwrap_or(0).saturating_add(redelivered),
+            day: text(DAY).and_then(|day| day.parse().ok()),
             redelivered,
             not_before_ms: number(NOT_BEFORE).unwrap_or(0),
             first_at_ms: number(FIRST_AT).unwrap_or(0),
@@ -127,6 +137,9 @@ impl Attempt {
         number(CRASHES, self.crashes.into());
         number(NOT_BEFORE, self.not_before_ms);
         number(FIRST_AT, self.first_at_ms);
+        if let Some(day) = self.day {
+            table.insert(DAY.into(), AMQPValue::LongString(day.to_string().into()));
+        }
         for (name, text) in [
             (FIRST_ERROR, &self.first_error),
             (LAST_ERROR, &self.last_error),
@@ -174,6 +187,15 @@ impl Attempt {
         }
     }
 
+    /// A time in which it could have been looked at, and nobody was there, is none that it waited.
+    pub(crate) fn forgive_absence(&mut self, now: Timestamp) {
+        let late = now.as_millisecond() - self.not_before_ms;
+        let is_absence = late > i64::try_from(ABSENCE.as_millis()).unwrap_or(i64::MAX);
+        if self.first_at_ms > 0 && is_absence {
+            self.first_at_ms += late;
+        }
+    }
+
     /// For how long it has been waiting. Not since the notice: a consumer that was down for days, or a
     /// dead letter that is tried anew, gives it all its time.
     pub(crate) fn waited(&self, now: Timestamp) -> Duration {
@@ -210,6 +232,7 @@ mod tests {
             linked_bytes: 4711,
             huge_bytes: 1 << 40,
             crashes: 3,
+            day: Some("2026-11-24".parse().unwrap()),
             ..Attempt::default()
         };
         attempt.note("first");
@@ -265,6 +288,27 @@ mod tests {
         let (next, _) = Attempt::default().next(None, now);
         let (next, _) = next.next(None, now + 30 * SECOND);
         assert_eq!(next.waited(now + 40 * SECOND).as_secs(), 40);
+    }
+
+    #[test]
+    fn a_time_in_which_no_consumer_was_there_is_not_waited() {
+        let days = 24 * 3600 * SECOND;
+        let now = Timestamp::now();
+        let (next, _) = Attempt::default().next(Some(10 * SECOND), now);
+        let comes = |after: Duration| {
+            let mut next = next.clone();
+            next.forgive_absence(now + after);
+            next.waited(now + after).as_secs()
+        };
+        assert_eq!(
+            comes(70 * SECOND),
+            70,
+            "a tier is longer than what was asked for"
+        );
+        assert_eq!(comes(4 * days), 10, "nobody took it for days");
+        let mut fresh = Attempt::default();
+        fresh.forgive_absence(now);
+        assert_eq!(fresh, Attempt::default());
     }
 
     #[test]

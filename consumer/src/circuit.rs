@@ -55,6 +55,8 @@ struct Open {
     until: Instant,
     /// Whether somebody has gone ahead.
     is_tried: bool,
+    /// It may come back as another one: only whoever watches it goes ahead, and work waits.
+    is_lost: bool,
     why: String,
 }
 
@@ -79,29 +81,40 @@ pub(crate) struct StayAway {
 impl Circuit {
     /// A circuit that lets everybody pass.
     pub(crate) fn new(destination: &str, dependency: &'static str, readiness: Readiness) -> Self {
-        Self(Arc::new(Inner {
-            destination: destination.to_owned(),
-            dependency,
-            readiness,
-            state: watch::Sender::default(),
-        }))
+        Self::with(destination, dependency, readiness, State::default())
     }
 
-    /// One that is open until the destination has answered for the first time.
-    pub(crate) fn untried(
+    /// One that is open until whoever watches the destination has seen it.
+    pub(crate) fn watched(
         destination: &str,
         dependency: &'static str,
         readiness: Readiness,
     ) -> Self {
-        let circuit = Self::new(destination, dependency, readiness);
-        circuit.0.state.send_modify(|state| {
-            state.open = Some(Open {
-                until: Instant::now(),
-                is_tried: false,
-                why: "not asked yet".to_owned(),
-            });
-        });
-        circuit
+        let open = Open {
+            until: Instant::now(),
+            is_tried: false,
+            is_lost: true,
+            why: "not asked yet".to_owned(),
+        };
+        let state = State {
+            failures: 0,
+            open: Some(open),
+        };
+        Self::with(destination, dependency, readiness, state)
+    }
+
+    fn with(
+        destination: &str,
+        dependency: &'static str,
+        readiness: Readiness,
+        state: State,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            destination: destination.to_owned(),
+            dependency,
+            readiness,
+            state: watch::Sender::new(state),
+        }))
     }
 
     /// Begins to count, which has to wait until metrics are counted.
@@ -111,13 +124,23 @@ impl Circuit {
 
     /// Leave to ask now, or how long to stay away.
     pub(crate) fn try_pass(&self) -> Result<Pass, StayAway> {
+        self.pass_now(false)
+    }
+
+    /// The same for whoever watches the destination, and may go ahead of the others.
+    pub(crate) fn go_ahead(&self) -> Result<Pass, StayAway> {
+        self.pass_now(true)
+    }
+
+    fn pass_now(&self, is_watcher: bool) -> Result<Pass, StayAway> {
         let mut verdict = Ok(false);
         self.0.state.send_if_modified(|state| {
             let Some(open) = &mut state.open else {
                 return false;
             };
             let now = Instant::now();
-            if now >= open.until && !open.is_tried {
+            let may_go_ahead = is_watcher || !open.is_lost;
+            if may_go_ahead && now >= open.until && !open.is_tried {
                 open.is_tried = true;
                 verdict = Ok(true);
                 return true;
@@ -197,11 +220,11 @@ impl Circuit {
         self.wait_for(|state| state.open.is_some()).await;
     }
 
-    /// Opens it at once, whoever has seen what else.
+    /// Opens it at once, whoever has seen what else: it is not there.
     pub(crate) fn open(&self, why: &str) {
         self.0.state.send_modify(|state| {
             state.failures = state.failures.max(FAILURES);
-            self.rest(state, why, None);
+            self.rest(state, why, None, true);
         });
     }
 
@@ -212,7 +235,7 @@ impl Circuit {
     }
 
     /// The pause that `state.failures` failures ask for, or a longer one that was asked for.
-    fn rest(&self, state: &mut State, why: &str, asked: Option<Duration>) {
+    fn rest(&self, state: &mut State, why: &str, asked: Option<Duration>, is_lost: bool) {
         let doublings = state.failures.saturating_sub(FAILURES).min(8);
         let longest = (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
         let pause = longest.mul_f64(rand::rng().random_range(0.5..1.0));
@@ -225,11 +248,12 @@ impl Circuit {
             );
             self.count(true);
         }
-        let before = state.open.as_ref().map(|open| open.until);
+        let before = state.open.as_ref();
         let until = Instant::now() + pause;
         state.open = Some(Open {
-            until: before.map_or(until, |before| before.max(until)),
+            until: before.map_or(until, |before| before.until.max(until)),
             is_tried: false,
+            is_lost: is_lost || before.is_some_and(|before| before.is_lost),
             why: why.to_owned(),
         });
         self.0.readiness.is_down(self.0.dependency, why);
@@ -273,7 +297,16 @@ impl Pass {
     }
 
     /// It did not do what it should; `asked` is for how long it wants to be left alone.
-    pub(crate) fn failed(mut self, why: &str, asked: Option<Duration>) {
+    pub(crate) fn failed(self, why: &str, asked: Option<Duration>) {
+        self.refused(why, asked, false);
+    }
+
+    /// The same where it may be gone, and come back as another one.
+    pub(crate) fn lost(self, why: &str, asked: Option<Duration>) {
+        self.refused(why, asked, true);
+    }
+
+    fn refused(mut self, why: &str, asked: Option<Duration>, is_lost: bool) {
         let is_trial = self.is_trial;
         self.judge(|circuit, state| {
             // Those that were on their way when it opened say nothing new.
@@ -283,7 +316,7 @@ impl Pass {
             }
             let is_enough = state.failures >= FAILURES && !is_known;
             if is_trial || is_enough || asked.is_some() {
-                circuit.rest(state, why, asked);
+                circuit.rest(state, why, asked, is_lost);
             }
         });
     }
@@ -318,8 +351,18 @@ mod tests {
     }
 
     fn fail(circuit: &Circuit) {
+        fail_with(circuit, "down");
+    }
+
+    fn fail_with(circuit: &Circuit, why: &str) {
         let pass = circuit.try_pass().expect("somebody may ask");
-        pass.failed("down", None);
+        pass.failed(why, None);
+    }
+
+    fn open(circuit: &Circuit, why: &str) {
+        for _ in 0..FAILURES {
+            fail_with(circuit, why);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -348,7 +391,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pauses_grow_up_to_the_longest() {
         let (circuit, _) = circuit();
-        circuit.open("down");
+        open(&circuit, "down");
         let mut pauses = Vec::new();
         for _ in 0..8 {
             pauses.push(circuit.try_pass().unwrap_err().after);
@@ -376,15 +419,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_goes_ahead_and_is_ended_leaves_it_to_another() {
         let (circuit, _) = circuit();
-        circuit.open("down");
+        open(&circuit, "down");
         drop(circuit.pass().await);
         assert!(circuit.pass().await.is_trial);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn work_does_not_go_ahead_to_what_may_be_another_one_now() {
+        let circuit = Circuit::watched("x", "x", Readiness::default());
+        assert!(circuit.try_pass().is_err(), "nobody has looked yet");
+        circuit.go_ahead().unwrap().answered();
+        for _ in 0..FAILURES {
+            circuit.try_pass().unwrap().lost("down", None);
+        }
+        let waits = tokio::time::timeout(LONGEST_PAUSE * 2, circuit.pass()).await;
+        assert!(waits.is_err(), "its pause is over, and nobody has looked");
+        let ahead = circuit.go_ahead().unwrap();
+        let (passed, ()) = tokio::join!(circuit.pass(), async { ahead.answered() });
+        assert!(!passed.is_trial);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answer_closes_it_but_failures_are_remembered() {
         let (circuit, _) = circuit();
-        circuit.open("throttled");
+        open(&circuit, "throttled");
         circuit.pass().await.answered();
         assert!(circuit.why().is_none());
         fail(&circuit);

@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     context::{Context, Forge},
     delivery::Effects,
-    demand::{Demand, watch_elasticsearch},
+    demand::{Demand, watch_elasticsearch, watch_gitlab},
     flags::{Admin, Config},
     link::{GRACE, Link},
     places::Places,
@@ -66,10 +66,20 @@ impl Consumer {
         } = self;
         let readiness = config.readiness;
         let elasticsearch = config.elasticsearch;
-        let instance = config.gitlab.instance().clone();
+        let gitlab = config.gitlab;
+        let instance = gitlab.instance().clone();
+        let publisher = Publisher::start(
+            PublisherSettings {
+                broker: config.broker.clone(),
+                name: "consumer (publishing)".to_owned(),
+                exchange: None,
+            },
+            readiness.clone(),
+        );
         let demand = Demand {
             elasticsearch: elasticsearch.circuit().clone(),
-            instances: vec![config.gitlab.circuit().clone()],
+            instances: vec![gitlab.circuit().clone()],
+            publisher: publisher.clone(),
         };
         demand.start_counting();
         let concurrency = usize::from(config.concurrency);
@@ -77,7 +87,7 @@ impl Consumer {
             context: Arc::new(Context {
                 instances: Instances::one(instance),
                 forges: vec![Forge {
-                    gitlab: config.gitlab,
+                    gitlab: gitlab.clone(),
                     token: config.gitlab_token,
                 }],
                 elasticsearch: elasticsearch.clone(),
@@ -86,20 +96,14 @@ impl Consumer {
                 naming: config.naming.clone(),
                 seal_keys: config.seal_keys,
             }),
-            publisher: Publisher::start(
-                PublisherSettings {
-                    broker: config.broker.clone(),
-                    name: "consumer (publishing)".to_owned(),
-                    exchange: None,
-                },
-                readiness.clone(),
-            ),
+            publisher,
             queues: config.queues.clone(),
             patience: config.patience,
         });
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_elasticsearch(elasticsearch, config.naming));
+        tasks.spawn(watch_gitlab(gitlab));
         if let Some(server) = admin {
             let readiness = readiness.clone();
             tasks.spawn(async move {

@@ -6,7 +6,8 @@ use notice::{Instances, JobId, SealKeys};
 use secrecy::SecretString;
 
 use crate::{
-    elasticsearch::Elasticsearch, flags::Naming, gitlab::Gitlab, places::Places, sink::Budget,
+    elasticsearch::Elasticsearch, flags::Naming, gitlab::Gitlab, job::Job, places::Places,
+    sink::Budget,
 };
 
 /// What every message needs.
@@ -41,6 +42,7 @@ pub(crate) struct Progress(Arc<Mutex<Reached>>);
 
 struct Reached {
     step: &'static str,
+    job: Option<Job>,
     linked_bytes: Option<u64>,
 }
 
@@ -48,6 +50,7 @@ impl Default for Reached {
     fn default() -> Self {
         Self {
             step: "begin",
+            job: None,
             linked_bytes: None,
         }
     }
@@ -65,6 +68,16 @@ impl Progress {
         if cfg!(debug_assertions) {
             panic_on_demand(step, job);
         }
+    }
+
+    /// The job, once GitLab has told that it is over.
+    pub(crate) fn job(&self) -> Option<Job> {
+        self.reached().job.clone()
+    }
+
+    /// From now on it is known.
+    pub(crate) fn found(&self, job: &Job) {
+        self.reached().job = Some(job.clone());
     }
 
     /// The size of the trace that links to lines are computed from, once some may have been written.

@@ -17,7 +17,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use metrics::counter;
-use notice::{Message, SealKeys, Token};
+use notice::{Message, Token};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
@@ -25,8 +25,9 @@ use tracing::Instrument;
 use crate::{
     attempt::{Attempt, cut},
     context::{Context, Progress},
-    ingest::{Outcome, binding, ingest, record_death},
-    manifest::{State, hex},
+    elasticsearch::ElasticsearchError,
+    ingest::{Death, Outcome, binding, ingest, record_death},
+    manifest::hex,
 };
 
 /// One delivery's work. RabbitMQ takes a message away after 30 minutes (`consumer_timeout`).
@@ -39,8 +40,12 @@ const CONFIRM: Duration = Duration::from_mins(20);
 const RENEWED: u32 = 10;
 /// But one that was there so often when a consumer died is likely to be why.
 const MOST_CRASHES: u32 = 60;
-/// How long an older tool's token, once sealed, can be opened.
-const SEALED: Duration = Duration::from_hours(72);
+/// For how much longer than its message may wait an older tool's token, once sealed, can be opened.
+const SEALED_LONGER: Duration = Duration::from_hours(24);
+/// How long it may take to say in the manifest why a message is given up.
+const LAST_WORD: Duration = Duration::from_mins(1);
+/// When that is tried again.
+const LAST_WORD_AGAIN: Duration = Duration::from_mins(1);
 
 /// What turns outcomes into effects.
 pub(crate) struct Effects {
@@ -79,7 +84,7 @@ impl Effects {
                 (without_token(&delivery.data), effect)
             }
             Ok((message, token)) => {
-                let message = sealed(message, &token, &self.context.seal_keys);
+                let message = self.sealed(message, &token);
                 let span = tracing::info_span!(
                     "message",
                     instance = %message.instance,
@@ -101,14 +106,15 @@ impl Effects {
 
     async fn work(&self, message: Message, token: Token, mut attempt: Attempt) -> Effect {
         let now = Timestamp::now();
+        attempt.forgive_absence(now);
+        let progress = Progress::default();
         if attempt.crashes > MOST_CRASHES {
             let reason = format!(
                 "a consumer died, or lost its connection, {} times while it had this message",
                 attempt.crashes
             );
-            return self
-                .give_up(&message, "begin", reason, State::Incomplete, attempt)
-                .await;
+            let death = Death::incomplete("begin", reason);
+            return self.give_up(&message, death, attempt, &progress).await;
         }
         if let Some(early) = attempt.early_by(now) {
             return Effect::Sleep(WaitTier::within(early), attempt);
@@ -122,10 +128,10 @@ impl Effects {
             let (next, tier) = attempt.later(Duration::ZERO, now);
             return Effect::Sleep(tier, next);
         }
-        let progress = Progress::default();
         let outcome = self.ingest(&message, token, &attempt, &progress).await;
         attempt.linked_bytes = progress.linked_bytes().unwrap_or(attempt.linked_bytes);
-        self.effect_of(outcome, &message, attempt).await
+        attempt.day = progress.job().map(|job| job.day()).or(attempt.day);
+        self.effect_of(outcome, &message, attempt, &progress).await
     }
 
     /// The outcome of the steps, of their panic or of their time's end.
@@ -147,11 +153,10 @@ impl Effects {
         match outcome {
             Ok(Ok(outcome)) => outcome,
             // The panic's text may quote the trace.
-            Ok(Err(_)) => Outcome::Dead {
-                step: progress.step(),
-                reason: "a fault in Joblogs: this step panicked; its log says where".to_owned(),
-                state: State::Incomplete,
-            },
+            Ok(Err(_)) => Outcome::Dead(Death::incomplete(
+                progress.step(),
+                "a fault in Joblogs: this step panicked; its log says where".to_owned(),
+            )),
             Err(_) => Outcome::Wait {
                 after: None,
                 reason: format!("the work took longer than {WORK:?}"),
@@ -160,20 +165,18 @@ impl Effects {
         }
     }
 
-    async fn effect_of(&self, outcome: Outcome, message: &Message, mut attempt: Attempt) -> Effect {
+    async fn effect_of(
+        &self,
+        outcome: Outcome,
+        message: &Message,
+        mut attempt: Attempt,
+        progress: &Progress,
+    ) -> Effect {
         let now = Timestamp::now();
-        let (reason, next) = match outcome {
+        let (after, reason) = match outcome {
             Outcome::Indexed => return Effect::Acknowledge,
-            Outcome::Dead {
-                step,
-                reason,
-                state,
-            } => return self.give_up(message, step, reason, state, attempt).await,
-            Outcome::Running { status } => {
-                let reason = format!("the job is {status}");
-                attempt.note(&reason);
-                (reason, attempt.clone().next(None, now))
-            }
+            Outcome::Dead(death) => return self.give_up(message, death, attempt, progress).await,
+            Outcome::Running { status } => (None, format!("the job is {status}")),
             Outcome::Later {
                 after,
                 reason,
@@ -181,7 +184,9 @@ impl Effects {
             } => {
                 tracing::debug!(reason, "not tried");
                 attempt.huge_bytes = huge.unwrap_or(attempt.huge_bytes);
-                (reason, attempt.clone().later(after, now))
+                // Whoever is not asked has given no reason to give anything up.
+                let (next, tier) = attempt.later(after, now);
+                return Effect::Sleep(tier, next);
             }
             Outcome::Wait {
                 after,
@@ -190,40 +195,68 @@ impl Effects {
             } => {
                 tracing::warn!(reason, waits = attempt.waits, "waiting");
                 attempt.looks += u32::from(is_look);
-                attempt.note(&reason);
-                (reason, attempt.clone().next(after, now))
+                (after, reason)
             }
         };
+        attempt.note(&reason);
         if attempt.waited(now) > self.patience {
             let reason = format!("given up after {:?}: {reason}", self.patience);
-            return self
-                .give_up(message, "wait", reason, State::Incomplete, attempt)
-                .await;
+            let death = Death::incomplete("wait", reason);
+            return self.give_up(message, death, attempt, progress).await;
         }
-        let (next, tier) = next;
+        let (next, tier) = attempt.next(after, now);
         Effect::Sleep(tier, next)
     }
 
     /// The end of a message that can be read: its job's manifest says why, and then it is a dead letter.
+    /// While Elasticsearch can't take the manifest, the message sleeps.
     async fn give_up(
         &self,
         message: &Message,
-        step: &'static str,
-        reason: String,
-        state: State,
+        death: Death,
         mut attempt: Attempt,
+        progress: &Progress,
     ) -> Effect {
-        attempt.note(&reason);
-        let recorded = record_death(&self.context, message, &attempt, state, &reason).await;
-        if let Err(error) = recorded {
-            // The dead letter says the same.
-            tracing::warn!(%error, "the manifest can't say why");
+        attempt.note(&death.reason);
+        let job = progress.job();
+        let record = record_death(&self.context, message, &attempt, job.as_ref(), &death);
+        let recorded = tokio::time::timeout(LAST_WORD, record).await;
+        let recorded = recorded.unwrap_or_else(|_| {
+            let why = format!("no manifest within {LAST_WORD:?}");
+            Err(ElasticsearchError::unavailable(why))
+        });
+        match recorded {
+            Ok(()) => {}
+            Err(error @ (ElasticsearchError::Rejected { .. } | ElasticsearchError::TooLarge)) => {
+                // The dead letter says the same.
+                tracing::warn!(%error, "the manifest can't say why");
+            }
+            Err(error) => {
+                tracing::warn!(%error, death.reason, "given up, once the manifest can say why");
+                let (next, tier) = attempt.later(LAST_WORD_AGAIN, Timestamp::now());
+                return Effect::Sleep(tier, next);
+            }
         }
         Effect::Bury {
-            step,
-            reason,
+            step: death.step,
+            reason: death.reason,
             attempt,
         }
+    }
+
+    /// The message as it may lie in the broker: a token that came in clear is sealed.
+    fn sealed(&self, mut message: Message, token: &Token) -> Message {
+        if let Token::Clear(clear) = token {
+            let lasts = self.patience + SEALED_LONGER;
+            let expires_at =
+                Timestamp::now().as_second() + i64::try_from(lasts.as_secs()).unwrap_or(0);
+            let keys = &self.context.seal_keys;
+            let sealed = keys.seal(clear, binding(&message), expires_at);
+            // Without it the next delivery would come with the operator's token instead of the caller's.
+            let sealed = sealed.expect("a system that has started has random bytes");
+            message.sealed_token = Some(sealed);
+        }
+        message
     }
 
     async fn perform(&self, effect: &Effect, body: &[u8]) {
@@ -272,19 +305,6 @@ impl<T> Drop for AbortOnDrop<T> {
 
 fn count(outcome: &'static str) {
     counter!("joblogs_messages_total", "outcome" => outcome).increment(1);
-}
-
-/// The message as it may lie in the broker: a token that came in clear is sealed.
-fn sealed(mut message: Message, token: &Token, keys: &SealKeys) -> Message {
-    if let Token::Clear(clear) = token {
-        let expires_at =
-            Timestamp::now().as_second() + i64::try_from(SEALED.as_secs()).unwrap_or(0);
-        let sealed = keys.seal(clear, binding(&message), expires_at);
-        // Without it the next delivery would come with the operator's token instead of the caller's.
-        let sealed = sealed.expect("a system that has started has random bytes");
-        message.sealed_token = Some(sealed);
-    }
-    message
 }
 
 /// A body that we can't read, without what may be a token in clear in it. Of a body that is no JSON

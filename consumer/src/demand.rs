@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use broker::Publisher;
 use futures_util::future::{join_all, select_all};
 use tokio::time::sleep;
 
@@ -9,10 +10,11 @@ use crate::{
     circuit::Circuit,
     elasticsearch::{Elasticsearch, ElasticsearchError},
     flags::Naming,
+    gitlab::Gitlab,
     setup::is_done,
 };
 
-/// How often Elasticsearch is asked whether it is there, and how often when it was not.
+/// How often a server is asked whether it is there, and how often Elasticsearch when it was not.
 const LOOK: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -22,6 +24,8 @@ pub(crate) struct Demand {
     pub(crate) elasticsearch: Circuit,
     /// Of these one is enough.
     pub(crate) instances: Vec<Circuit>,
+    /// Most messages have to wait, and do that in the broker.
+    pub(crate) publisher: Publisher,
 }
 
 impl Demand {
@@ -32,9 +36,11 @@ impl Demand {
         }
     }
 
-    /// Resolves once Elasticsearch works and some GitLab may be asked.
+    /// Resolves once Elasticsearch works, some GitLab may be asked, and the broker takes messages too.
+    /// That it ceases to is no reason to stop: an alarm ends when queues get shorter.
     pub(crate) async fn is_there(&self) {
         loop {
+            self.publisher.usable().await;
             self.elasticsearch.closed().await;
             select_all(self.instances.iter().map(|it| Box::pin(it.ready()))).await;
             if self.is_there_now() {
@@ -65,8 +71,7 @@ pub(crate) async fn watch_elasticsearch(elasticsearch: Elasticsearch, naming: Na
     let circuit = elasticsearch.circuit();
     loop {
         let was_open = circuit.why().is_some();
-        // Where it is known not to work, whoever has work for it may try first.
-        if let Ok(pass) = circuit.try_pass() {
+        if let Ok(pass) = circuit.go_ahead() {
             let found = async {
                 elasticsearch.is_there().await?;
                 if was_open {
@@ -82,6 +87,22 @@ pub(crate) async fn watch_elasticsearch(elasticsearch: Elasticsearch, naming: Na
                 }
             }
         }
-        sleep(if was_open { LOOK_AGAIN } else { LOOK }).await;
+        tokio::select! {
+            () = sleep(if was_open { LOOK_AGAIN } else { LOOK }) => {}
+            () = circuit.opened(), if !was_open => {}
+        }
+    }
+}
+
+/// Finds out when a GitLab works again that nobody has work for: else readiness would name it until
+/// there is some.
+pub(crate) async fn watch_gitlab(gitlab: Gitlab) {
+    let circuit = gitlab.circuit();
+    loop {
+        circuit.opened().await;
+        circuit.ready().await;
+        // Whoever has work for it goes first.
+        sleep(LOOK).await;
+        gitlab.look().await;
     }
 }

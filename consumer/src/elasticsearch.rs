@@ -64,16 +64,19 @@ pub(crate) enum ElasticsearchError {
     Unavailable {
         /// What it answered instead.
         why: String,
+        /// Whether it is there, and has too much to do.
+        is_throttled: bool,
         /// `Retry-After`: not before this long.
         after: Option<Duration>,
     },
     /// The body is larger than the cluster takes.
     #[error("Elasticsearch refused the body as too large")]
     TooLarge,
-    /// The credentials are wrong or lack a privilege.
-    #[error("Elasticsearch refused our credentials ({status}): {reason}")]
+    /// Refused until an operator does something: wrong credentials, a privilege that is missing, an
+    /// index that is closed, blocked or may not be made.
+    #[error("Elasticsearch refused us ({status}): {reason}")]
     Refused {
-        /// 401 or 403.
+        /// The HTTP status, or that of an item.
         status: u16,
         /// Elasticsearch's own words.
         reason: String,
@@ -96,11 +99,12 @@ impl ElasticsearchError {
     pub(crate) fn unavailable(why: impl Into<String>) -> Self {
         Self::Unavailable {
             why: why.into(),
+            is_throttled: false,
             after: None,
         }
     }
 
-    /// Whether the same request may be taken later: wrong credentials are the operator's to mend.
+    /// Whether the same request may be taken later.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Refused { .. })
     }
@@ -160,7 +164,7 @@ impl Elasticsearch {
         }
         Ok(Self {
             transport: builder.build().context("--es-ca or --es-host")?,
-            circuit: Circuit::untried(DEPENDENCY, DEPENDENCY, readiness),
+            circuit: Circuit::watched(DEPENDENCY, DEPENDENCY, readiness),
         })
     }
 
@@ -246,12 +250,14 @@ impl Elasticsearch {
         }
     }
 
-    /// Whether the cluster answers, and to us.
+    /// Whether the cluster answers, and to us. Who lacks the privilege `monitor` has an answer too.
     pub(crate) async fn is_there(&self) -> Result<(), ElasticsearchError> {
-        let health = self
-            .json(Method::Get, "_cluster/health?filter_path=status", None)
-            .await?;
-        health.map(drop).ok_or_else(nothing_there)
+        let path = "_cluster/health?filter_path=status";
+        match self.json(Method::Get, path, None).await {
+            Ok(Some(_)) | Err(ElasticsearchError::Refused { status: 403, .. }) => Ok(()),
+            Ok(None) => Err(nothing_there()),
+            Err(error) => Err(error),
+        }
     }
 
     /// One document with its version, or `None` where there is no such document or index.
@@ -313,15 +319,26 @@ struct Answer {
     body: Bytes,
 }
 
-/// What a request's end says of the whole of Elasticsearch. A 403 does not: the rights to one index
-/// may be missing, and others are none the worse.
+/// What a request's end says of the whole of Elasticsearch. A refusal but for wrong credentials does
+/// not: it is about one index, and others are none the worse.
 pub(crate) fn judge(pass: Pass, error: Option<&ElasticsearchError>) {
     match error {
-        Some(error @ ElasticsearchError::Unavailable { after, .. }) => {
-            pass.failed(&error.to_string(), *after);
+        Some(
+            error @ ElasticsearchError::Unavailable {
+                is_throttled,
+                after,
+                ..
+            },
+        ) => {
+            let why = error.to_string();
+            if *is_throttled {
+                pass.failed(&why, *after);
+            } else {
+                pass.lost(&why, *after);
+            }
         }
         Some(error @ ElasticsearchError::Refused { status: 401, .. }) => {
-            pass.failed(&error.to_string(), None);
+            pass.lost(&error.to_string(), None);
         }
         _ => pass.succeeded(),
     }
@@ -343,14 +360,15 @@ fn failure(answer: &Answer) -> ElasticsearchError {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let error_type = body["error"]["type"].as_str().unwrap_or_default();
     let reason = innermost_reason(&body["error"]).to_owned();
-    match of_request(status, error_type) {
+    match of_request(status, error_type, &reason) {
         RequestOutcome::Halve => ElasticsearchError::TooLarge,
         RequestOutcome::Refused => ElasticsearchError::Refused { status, reason },
         RequestOutcome::Broken => ElasticsearchError::Rejected { status, reason },
-        RequestOutcome::Again | RequestOutcome::Items => {
-            let why = format!("status {status}: {reason}");
-            ElasticsearchError::Unavailable { why, after }
-        }
+        RequestOutcome::Again | RequestOutcome::Items => ElasticsearchError::Unavailable {
+            why: format!("status {status}: {reason}"),
+            is_throttled: status == 429,
+            after,
+        },
     }
 }
 

@@ -74,7 +74,7 @@ pub struct Flags {
     /// File that holds the keys of --seal-key.
     #[arg(long, env = "JOBLOGS_SEAL_KEY_FILE")]
     pub seal_key_file: Option<PathBuf>,
-    /// How many traces are read at the same time.
+    /// How many traces are read at the same time. Each takes up to 2 MiB of memory while it is.
     #[arg(long, env = "JOBLOGS_CONCURRENCY", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
     /// For how many hours a message waits for its job's end, or for a server that is down,

@@ -101,7 +101,6 @@ impl Gitlab {
             // Traces that wait for Elasticsearch would fill the one window of an HTTP/2 connection.
             .http1_only()
             .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MOST_IDLE)
             .user_agent(concat!("joblogs/", env!("CARGO_PKG_VERSION")))
@@ -133,7 +132,7 @@ impl Gitlab {
         token: &SecretString,
     ) -> Result<Job, GitlabError> {
         let url = self.instance.job_url(project, job);
-        let mut answer = self.get(url, token, Some(FACTS)).await?;
+        let mut answer = self.get(url, Some(token), Some(FACTS)).await?;
         let mut facts = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
             facts.extend_from_slice(&chunk);
@@ -155,13 +154,8 @@ impl Gitlab {
         token: &SecretString,
     ) -> Result<Response, GitlabError> {
         let url = self.instance.trace_url(project, job);
-        let answer = self.get(url, token, None).await?;
-        let kind = answer
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        if !kind.starts_with("text/plain") {
+        let answer = self.get(url, Some(token), None).await?;
+        if !content_type(&answer).starts_with("text/plain") {
             return Err(GitlabError::Unavailable(
                 "the answer is no trace but a page".into(),
             ));
@@ -169,33 +163,50 @@ impl Gitlab {
         Ok(answer)
     }
 
+    /// Looks whether it works again, where that is not known; the circuit hears of it.
+    pub(crate) async fn look(&self) {
+        if self.circuit.why().is_some() {
+            // Without a token, who works says 401.
+            let _ = self
+                .get(self.instance.version_url(), None, Some(FACTS))
+                .await;
+        }
+    }
+
     /// Asks once, when it is our turn and unless the circuit is open. A deadline is for the whole
     /// answer.
     async fn get(
         &self,
         url: url::Url,
-        token: &SecretString,
+        token: Option<&SecretString>,
         deadline: Option<Duration>,
     ) -> Result<Response, GitlabError> {
-        let mut token = HeaderValue::from_str(token.expose_secret())
-            .map_err(|_| GitlabError::TokenRefused(StatusCode::UNAUTHORIZED.as_u16()))?;
-        token.set_sensitive(true);
+        let token = token.map(header_of).transpose()?;
         if let Some(stay) = self.circuit.rests() {
             return Err(GitlabError::NotAsked(stay));
         }
-        self.rate.turn().await;
+        self.rate.turn().await.map_err(|after| {
+            let why = "its own limit leaves no request until then".to_owned();
+            GitlabError::NotAsked(StayAway { after, why })
+        })?;
         // It may have opened meanwhile.
         let pass = self.pass().await.map_err(GitlabError::NotAsked)?;
-        let mut request = self.http.get(url).header("PRIVATE-TOKEN", token);
+        let mut request = self.http.get(url);
+        if let Some(token) = token {
+            request = request.header("PRIVATE-TOKEN", token);
+        }
         if let Some(deadline) = deadline {
             request = request.timeout(deadline);
         }
-        let outcome = match request.send().await {
-            Ok(answer) => {
+        let outcome = match tokio::time::timeout(SILENCE, request.send()).await {
+            Ok(Ok(answer)) => {
                 self.rate.heed(answer.headers());
                 read_status(answer)
             }
-            Err(error) => Err(error.into()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(GitlabError::Unavailable(format!(
+                "no answer within {SILENCE:?}"
+            ))),
         };
         counter!("joblogs_gitlab_requests_total", "outcome" => name_of(&outcome)).increment(1);
         match &outcome {
@@ -220,6 +231,13 @@ impl Gitlab {
     }
 }
 
+fn header_of(token: &SecretString) -> Result<HeaderValue, GitlabError> {
+    let mut token = HeaderValue::from_str(token.expose_secret())
+        .map_err(|_| GitlabError::TokenRefused(StatusCode::UNAUTHORIZED.as_u16()))?;
+    token.set_sensitive(true);
+    Ok(token)
+}
+
 fn read_status(answer: Response) -> Result<Response, GitlabError> {
     let status = answer.status().as_u16();
     let row = ANSWERS
@@ -227,6 +245,11 @@ fn read_status(answer: Response) -> Result<Response, GitlabError> {
         .find(|(statuses, _)| statuses.contains(&status));
     match row.map_or(Answer::Unavailable, |(_, answer)| *answer) {
         Answer::Usable => Ok(answer),
+        Answer::TokenRefused | Answer::NotFound if !is_json(&answer) => {
+            // The API says so in JSON; a proxy before it, or GitLab's own ban of an address, does not.
+            let why = format!("status {status}, and it is not the API that says so");
+            Err(GitlabError::Unavailable(why))
+        }
         Answer::TokenRefused => Err(GitlabError::TokenRefused(status)),
         Answer::NotFound => Err(GitlabError::NotFound),
         Answer::RateLimited => Err(GitlabError::RateLimited(retry_after(&answer))),
@@ -239,6 +262,15 @@ fn read_status(answer: Response) -> Result<Response, GitlabError> {
         }
         Answer::Unavailable => Err(GitlabError::Unavailable(format!("status {status}"))),
     }
+}
+
+fn is_json(answer: &Response) -> bool {
+    content_type(answer).starts_with("application/json")
+}
+
+fn content_type(answer: &Response) -> &str {
+    let kind = answer.headers().get(header::CONTENT_TYPE);
+    kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default()
 }
 
 /// The value of a metric's label.

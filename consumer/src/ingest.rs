@@ -52,6 +52,8 @@ const POLLS: [&[Duration]; 7] = [
 
 /// For how long a message is held while Elasticsearch is down, before it waits in the broker.
 const HOLD: Duration = Duration::from_mins(10);
+/// For how long a place among the traces that are read is waited for; then others have their turn.
+const FOR_A_PLACE: Duration = Duration::from_mins(5);
 /// When a place for a huge trace is looked for again.
 const FOR_A_HUGE_PLACE: Duration = Duration::from_secs(20);
 
@@ -84,14 +86,29 @@ pub(crate) enum Outcome {
         is_look: bool,
     },
     /// It is given up.
-    Dead {
-        /// At which step.
-        step: &'static str,
-        /// Why.
-        reason: String,
-        /// What its manifest says.
-        state: State,
-    },
+    Dead(Death),
+}
+
+/// Why a message is given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Death {
+    /// At which step.
+    pub step: &'static str,
+    /// In a sentence.
+    pub reason: String,
+    /// What its manifest says.
+    pub state: State,
+}
+
+impl Death {
+    /// The end of the log is missing, and nobody looks for it any more.
+    pub(crate) fn incomplete(step: &'static str, reason: String) -> Self {
+        Self {
+            step,
+            reason,
+            state: State::Incomplete,
+        }
+    }
 }
 
 /// Takes a message all the way. `Err` and `Ok` are both outcomes; `Err` is an early one.
@@ -111,18 +128,16 @@ pub(crate) async fn record_death(
     context: &Context,
     message: &Message,
     attempt: &Attempt,
-    state: State,
-    reason: &str,
+    job: Option<&Job>,
+    death: &Death,
 ) -> Result<(), ElasticsearchError> {
     let progress = Progress::default();
     let work = Work::new(context, message, attempt, &progress);
-    let manifest = work.manifest(None).state(state, false).reason(reason);
-    // Its job's end is not known, so the day of the notice stands in for it.
-    let day = message.received_at.to_zoned(TimeZone::UTC).date();
-    let indices = Indices::of(&context.naming, message.index_name.as_ref(), day);
-    let manifest = manifest.took(work.started);
+    let manifest = work.manifest(job).state(death.state, false);
+    let manifest = manifest.reason(&death.reason).took(work.started);
+    let index = work.indices(job).jobs;
     manifest
-        .write(&context.elasticsearch, &indices.jobs, &job_key(message))
+        .write(&context.elasticsearch, &index, &job_key(message))
         .await
 }
 
@@ -160,6 +175,7 @@ impl<'a> Work<'a> {
         let token = self.open(token)?;
         self.enter("fetch the job");
         let job = self.fetch_job(&token).await?;
+        self.progress.found(&job);
         if job.erased_at.is_some() {
             return self.without_trace(&job, State::Erased).await;
         }
@@ -175,7 +191,7 @@ impl<'a> Work<'a> {
             return self.after_empty_trace(&job).await;
         };
         let place = self.find_place(place, trace.content_length())?;
-        let indices = self.indices(&job);
+        let indices = self.indices(Some(&job));
         self.enter("index the lines");
         let read = self.index_trace(trace, &job, &indices, place).await?;
         self.write_manifest(&job, &indices, &read).await?;
@@ -235,10 +251,16 @@ impl<'a> Work<'a> {
 
     /// A place among the traces that are read; for one that is known to be huge, at once or later.
     async fn take_place(&self) -> Result<Place<'_>, Outcome> {
-        match self.attempt.huge_bytes {
-            size if size > HUGE => self.huge_place(size),
-            _ => Ok(self.context.places.take().await),
+        let size = self.attempt.huge_bytes;
+        if size > HUGE {
+            return self.huge_place(size);
         }
+        let place = tokio::time::timeout(FOR_A_PLACE, self.context.places.take()).await;
+        place.map_err(|_| Outcome::Later {
+            after: Duration::ZERO,
+            reason: "other traces are being read".to_owned(),
+            huge: None,
+        })
     }
 
     /// A place where a trace of this size may stay.
@@ -275,11 +297,9 @@ impl<'a> Work<'a> {
     /// What an answer of GitLab's that is none means for the message.
     async fn refused(&self, job: Option<&Job>, error: GitlabError) -> Outcome {
         match error {
-            GitlabError::TokenRefused(_) => Outcome::Dead {
-                step: self.progress.step(),
-                reason: format!("token refused: {error}"),
-                state: State::Forbidden,
-            },
+            GitlabError::TokenRefused(_) => {
+                self.dead(&format_args!("token refused: {error}"), State::Forbidden)
+            }
             GitlabError::NotFound => self.gone(job).await,
             GitlabError::RateLimited(after) => Outcome::Wait {
                 after: Some(after),
@@ -301,11 +321,7 @@ impl<'a> Work<'a> {
             .manifest(job)
             .state(State::Gone, false)
             .took(self.started);
-        let indices = match job {
-            Some(job) => self.indices(job),
-            None => self.indices_of_unknown_job(),
-        };
-        let written = self.write(&manifest, &indices).await;
+        let written = self.write(&manifest, &self.indices(job)).await;
         written.err().unwrap_or(Outcome::Indexed)
     }
 
@@ -314,7 +330,7 @@ impl<'a> Work<'a> {
             .manifest(Some(job))
             .state(state, true)
             .took(self.started);
-        self.write(&manifest, &self.indices(job)).await?;
+        self.write(&manifest, &self.indices(Some(job))).await?;
         Ok(Outcome::Indexed)
     }
 
@@ -325,7 +341,7 @@ impl<'a> Work<'a> {
             .manifest(Some(job))
             .state(State::NoTrace, complete)
             .took(self.started);
-        self.write(&manifest, &self.indices(job)).await?;
+        self.write(&manifest, &self.indices(Some(job))).await?;
         Ok(self.look_again(complete).unwrap_or(Outcome::Indexed))
     }
 
@@ -404,11 +420,11 @@ impl<'a> Work<'a> {
     }
 
     fn dead(&self, reason: &dyn std::fmt::Display, state: State) -> Outcome {
-        Outcome::Dead {
+        Outcome::Dead(Death {
             step: self.progress.step(),
             reason: reason.to_string(),
             state,
-        }
+        })
     }
 
     pub(crate) fn refused_by_elasticsearch(&self, error: &ElasticsearchError) -> Outcome {
@@ -435,18 +451,12 @@ impl<'a> Work<'a> {
             .map_err(|error| self.refused_by_elasticsearch(&error))
     }
 
-    fn indices(&self, job: &Job) -> Indices {
-        Indices::of(
-            &self.context.naming,
-            self.message.index_name.as_ref(),
-            job.day(),
-        )
-    }
-
-    /// Of a job that GitLab tells nothing about, the day of the notice is all that is known.
-    fn indices_of_unknown_job(&self) -> Indices {
-        let day = self.message.received_at.to_zoned(TimeZone::UTC).date();
-        Indices::of(&self.context.naming, self.message.index_name.as_ref(), day)
+    /// Of a job that GitLab has told nothing about, the day of the notice is all that is known.
+    fn indices(&self, job: Option<&Job>) -> Indices {
+        let notice = || self.message.received_at.to_zoned(TimeZone::UTC).date();
+        let day = job.map(Job::day).or(self.attempt.day);
+        let index_name = self.message.index_name.as_ref();
+        Indices::of(&self.context.naming, index_name, day.unwrap_or_else(notice))
     }
 }
 

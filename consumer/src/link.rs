@@ -39,6 +39,8 @@ const CLOSE: Duration = Duration::from_secs(3);
 pub(crate) const QUEUE: &str = "queue";
 /// The subscription's consumer tag.
 const TAG: &str = "joblogs";
+/// Its message is still ours in the broker's eyes: it comes again with the next connection.
+const PANICKED: &str = "a fault in Joblogs: the work on a message panicked";
 const LOST: &str = "the connection to RabbitMQ was lost";
 
 /// The connection on which messages come, and what is done with it.
@@ -124,11 +126,14 @@ impl Link {
                 self.demand.is_there().await;
                 // What an ended subscription brought is no part of the next one's prefetch.
                 while jobs.len() >= usize::from(self.prefetch) {
-                    jobs.join_next().await;
+                    if let Some(ended) = jobs.join_next().await {
+                        ended.context(PANICKED)?;
+                    }
                 }
+                anyhow::Ok(())
             };
             tokio::select! {
-                () = is_wanted => {}
+                wanted = is_wanted => wanted?,
                 () = lost(channel) => bail!(LOST),
                 () = stopped(&mut self.stopping) => break,
             }
@@ -168,7 +173,7 @@ impl Link {
         loop {
             gauge!("joblogs_jobs_in_progress").set(u32::try_from(jobs.len()).unwrap_or(u32::MAX));
             tokio::select! {
-                Some(_) = jobs.join_next() => {}
+                Some(ended) = jobs.join_next() => ended.context(PANICKED)?,
                 delivery = deliveries.next(), if jobs.len() < usize::from(self.prefetch) => match delivery {
                     Some(delivery) => {
                         let delivery = delivery.context(LOST)?;

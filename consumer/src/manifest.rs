@@ -170,15 +170,18 @@ impl Manifest {
         key: &str,
     ) -> Result<(), ElasticsearchError> {
         let write = || async {
-            let path = match elasticsearch.document(index, key).await? {
-                None => format!("{index}/_create/{key}"),
-                Some(there) if is_better(&there.source, &self.0) => return Ok(()),
-                Some(there) => format!(
-                    "{index}/_doc/{key}?if_seq_no={}&if_primary_term={}",
-                    there.seq_no, there.primary_term
-                ),
+            let Some(there) = elasticsearch.document(index, key).await? else {
+                let path = format!("{index}/_create/{key}");
+                return elasticsearch.put(&path, &self.0).await;
             };
-            elasticsearch.put(&path, &self.0).await
+            let Some(manifest) = self.in_place_of(there.source) else {
+                return Ok(());
+            };
+            let path = format!(
+                "{index}/_doc/{key}?if_seq_no={}&if_primary_term={}",
+                there.seq_no, there.primary_term
+            );
+            elasticsearch.put(&path, &manifest).await
         };
         let mut outcome = Ok(());
         for _ in 0..ATTEMPTS {
@@ -188,6 +191,20 @@ impl Manifest {
             }
         }
         outcome
+    }
+
+    /// What is to stand where this one is, if anything else. A better one that is not complete gets the
+    /// reason why nobody looks for more.
+    fn in_place_of(&self, mut there: Value) -> Option<Value> {
+        if !is_better(&there, &self.0) {
+            return Some(self.0.clone());
+        }
+        let reason = self.0.get("reason")?;
+        if there["complete"] == true || there["reason"] == *reason {
+            return None;
+        }
+        there["reason"] = reason.clone();
+        Some(there)
     }
 
     /// Why it says no more than it does.
@@ -320,5 +337,24 @@ mod tests {
             );
         }
         assert!(is_better(&whole, &whole) && !is_better(&short, &short));
+    }
+
+    #[test]
+    fn why_nobody_looks_for_more_stands_in_what_is_known_so_far() {
+        let facts = json!({"state": "incomplete", "complete": false, "bytes": 0});
+        let death = Manifest(facts).reason("given up");
+        let short = json!({"complete": false, "status": "success", "bytes": 5});
+        let kept = death.in_place_of(short.clone()).unwrap();
+        assert_eq!(kept["reason"], "given up");
+        assert_eq!(kept["bytes"], 5);
+        assert_eq!(death.in_place_of(kept), None, "it is said already");
+        let whole = json!({"complete": true, "status": "success", "bytes": 4});
+        assert_eq!(
+            death.in_place_of(whole),
+            None,
+            "there is no more to look for"
+        );
+        let nothing = json!({"complete": false, "bytes": 0});
+        assert_eq!(death.in_place_of(nothing), Some(death.0.clone()));
     }
 }

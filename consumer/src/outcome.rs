@@ -13,7 +13,7 @@ pub(crate) enum RequestOutcome {
     Again,
     /// The body is too large: halve it.
     Halve,
-    /// The credentials are refused: nobody's work can go on.
+    /// An operator has to do something: about the credentials, or about an index.
     Refused,
     /// It was understood and will never be taken: the job becomes a dead letter.
     Broken,
@@ -34,79 +34,90 @@ pub(crate) enum ItemOutcome {
     Rejected,
 }
 
-/// Which answers an outcome is for: HTTP statuses and, unless there are none, `error.type`s.
+/// Which answers an outcome is for: HTTP statuses and, unless there are none, kinds of error.
 struct Rule<T: 'static> {
     statuses: RangeInclusive<u16>,
-    error_types: &'static [&'static str],
+    kinds: &'static [&'static str],
     outcome: T,
 }
 
 const fn rule<T>(
     statuses: RangeInclusive<u16>,
-    error_types: &'static [&'static str],
+    kinds: &'static [&'static str],
     outcome: T,
 ) -> Rule<T> {
     Rule {
         statuses,
-        error_types,
+        kinds,
         outcome,
     }
 }
 
 /// Of status 400, and yet none of the request's own: the limit of shards is reached.
 const SHARD_LIMIT: &[&str] = &["validation_exception"];
+/// Of status 400, and an operator can open it.
+const CLOSED_INDEX: &[&str] = &["index_closed_exception"];
+/// A block of the whole cluster; and that of one index, which has no type of its own.
+const CLUSTER_BLOCK: &[&str] = &["cluster_block_exception"];
+const INDEX_BLOCK: &[&str] = &["cluster_block_exception of an index"];
 const ANY: &[&str] = &[];
 
 /// By the request's status; the first row that fits counts. What no other row knows is sent again: a
 /// proxy that answers 404 while the cluster starts anew is no reason to give a job up.
-const REQUESTS: [Rule<RequestOutcome>; 8] = [
+const REQUESTS: [Rule<RequestOutcome>; 9] = [
     rule(200..=299, ANY, RequestOutcome::Items),
     rule(400..=400, SHARD_LIMIT, RequestOutcome::Again),
+    rule(400..=400, CLOSED_INDEX, RequestOutcome::Refused),
     rule(400..=400, ANY, RequestOutcome::Broken),
     rule(401..=401, ANY, RequestOutcome::Refused),
-    // Of a whole request only a block of the cluster or the index is no lack of rights.
-    rule(
-        403..=403,
-        &["cluster_block_exception"],
-        RequestOutcome::Again,
-    ),
+    rule(403..=403, CLUSTER_BLOCK, RequestOutcome::Again),
     rule(403..=403, ANY, RequestOutcome::Refused),
     rule(413..=413, ANY, RequestOutcome::Halve),
     rule(501..=501, ANY, RequestOutcome::Broken),
 ];
 
 /// By the item's status; the first row that fits counts. What no other row knows is rejected.
-const ITEMS: [Rule<ItemOutcome>; 8] = [
+const ITEMS: [Rule<ItemOutcome>; 9] = [
     rule(200..=201, ANY, ItemOutcome::Created),
     rule(409..=409, ANY, ItemOutcome::Duplicate),
     rule(400..=400, SHARD_LIMIT, ItemOutcome::Throttled),
-    // The flood stage of the disk, or an operator's own block.
-    rule(
-        403..=403,
-        &["cluster_block_exception"],
-        ItemOutcome::Throttled,
-    ),
-    // A privilege that is missing on this index, or an index that may not be made.
+    rule(400..=400, CLOSED_INDEX, ItemOutcome::Again),
+    rule(403..=403, CLUSTER_BLOCK, ItemOutcome::Throttled),
+    // An operator's own block of this index, a privilege that is missing on it, or one that may not be
+    // made.
     rule(401..=404, ANY, ItemOutcome::Again),
+    // The flood stage of the disk is among them.
     rule(429..=429, ANY, ItemOutcome::Throttled),
     rule(500..=599, ANY, ItemOutcome::Throttled),
     rule(0..=u16::MAX, ANY, ItemOutcome::Rejected),
 ];
 
-/// What to do after a bulk request with this status and `error.type`.
-pub(crate) fn of_request(status: u16, error_type: &str) -> RequestOutcome {
-    find(&REQUESTS, status, error_type).unwrap_or(RequestOutcome::Again)
+/// What to do after a bulk request with this status, `error.type` and `error.reason`.
+pub(crate) fn of_request(status: u16, error_type: &str, reason: &str) -> RequestOutcome {
+    let outcome = find(&REQUESTS, status, kind_of(error_type, reason));
+    outcome.unwrap_or(RequestOutcome::Again)
 }
 
-/// What to do with an item of this status and `error.type`.
-pub(crate) fn of_item(status: u16, error_type: &str) -> ItemOutcome {
-    find(&ITEMS, status, error_type).unwrap_or(ItemOutcome::Rejected)
+/// What to do with an item of this status, `error.type` and `error.reason`.
+pub(crate) fn of_item(status: u16, error_type: &str, reason: &str) -> ItemOutcome {
+    let outcome = find(&ITEMS, status, kind_of(error_type, reason));
+    outcome.unwrap_or(ItemOutcome::Rejected)
 }
 
-fn find<T: Copy>(rules: &[Rule<T>], status: u16, error_type: &str) -> Option<T> {
+/// The type, but for the one that stands for two things: «index [NAME] blocked by: …» is about that index,
+/// «blocked by: …» about the cluster.
+fn kind_of<'a>(error_type: &'a str, reason: &str) -> &'a str {
+    let is_block = CLUSTER_BLOCK.contains(&error_type);
+    if is_block && reason.starts_with("index [") {
+        return INDEX_BLOCK[0];
+    }
+    error_type
+}
+
+fn find<T: Copy>(rules: &[Rule<T>], status: u16, kind: &str) -> Option<T> {
     let fits = |rule: &&Rule<T>| {
-        let is_type = rule.error_types.is_empty() || rule.error_types.contains(&error_type);
-        is_type && rule.statuses.contains(&status)
+        let is_kind = rule.kinds.is_empty() || rule.kinds.contains(&kind);
+        is_kind && rule.statuses.contains(&status)
     };
     rules.iter().find(fits).map(|rule| rule.outcome)
 }
@@ -121,6 +132,7 @@ mod tests {
             (200, "", RequestOutcome::Items),
             (400, "illegal_argument_exception", RequestOutcome::Broken),
             (400, "validation_exception", RequestOutcome::Again),
+            (400, "index_closed_exception", RequestOutcome::Refused),
             (401, "security_exception", RequestOutcome::Refused),
             (403, "security_exception", RequestOutcome::Refused),
             (403, "cluster_block_exception", RequestOutcome::Again),
@@ -140,7 +152,7 @@ mod tests {
             (504, "", RequestOutcome::Again),
         ] {
             assert_eq!(
-                of_request(status, error_type),
+                of_request(status, error_type, "why"),
                 outcome,
                 "{status} {error_type}"
             );
@@ -168,6 +180,7 @@ mod tests {
             (403, "security_exception", ItemOutcome::Again),
             (404, "index_not_found_exception", ItemOutcome::Again),
             (400, "validation_exception", ItemOutcome::Throttled),
+            (400, "index_closed_exception", ItemOutcome::Again),
             (400, "document_parsing_exception", ItemOutcome::Rejected),
             (400, "mapper_parsing_exception", ItemOutcome::Rejected),
             (
@@ -178,20 +191,35 @@ mod tests {
             (413, "request_entity_too_large", ItemOutcome::Rejected),
         ] {
             assert_eq!(
-                of_item(status, error_type),
+                of_item(status, error_type, "why"),
                 outcome,
                 "{status} {error_type}"
             );
         }
     }
 
+    /// The texts are Elasticsearch's own.
+    #[test]
+    fn a_block_of_an_index_is_none_of_the_cluster() {
+        let kind = "cluster_block_exception";
+        let index = "index [2026-11-25-joblogs] blocked by: [FORBIDDEN/8/index write (api)];";
+        let cluster = "blocked by: [FORBIDDEN/6/cluster read-only (api)];";
+        let full = "index [2026-11-25-joblogs] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, index has read-only-allow-delete block];";
+        assert_eq!(of_item(403, kind, index), ItemOutcome::Again);
+        assert_eq!(of_item(403, kind, cluster), ItemOutcome::Throttled);
+        assert_eq!(of_item(429, kind, full), ItemOutcome::Throttled);
+        assert_eq!(of_request(403, kind, index), RequestOutcome::Refused);
+        assert_eq!(of_request(403, kind, cluster), RequestOutcome::Again);
+        assert_eq!(of_request(429, kind, full), RequestOutcome::Again);
+    }
+
     #[test]
     fn no_row_stands_in_the_shadow_of_another() {
         fn is_reached<T: Copy + PartialEq>(rules: &[Rule<T>]) -> bool {
             rules.iter().all(|rule| {
-                let error_type = rule.error_types.first().copied().unwrap_or_default();
+                let kind = rule.kinds.first().copied().unwrap_or_default();
                 let mut statuses = rule.statuses.clone();
-                statuses.any(|status| find(rules, status, error_type) == Some(rule.outcome))
+                statuses.any(|status| find(rules, status, kind) == Some(rule.outcome))
             })
         }
         assert!(is_reached(&REQUESTS) && is_reached(&ITEMS));

@@ -17,12 +17,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After so long in vain the message goes back to wait in the broker: well below the half an hour
 /// after which RabbitMQ takes it away.
 const PATIENCE: Duration = Duration::from_mins(10);
+/// After so long where it is refused and others are not: an operator has to do something, and room is
+/// not to be kept from others.
+const REFUSED: Duration = Duration::from_secs(10);
 
 /// The patience with one request. It begins anew whenever something of it was taken.
 pub(crate) struct Patience {
     circuit: Circuit,
     longest: Duration,
-    end: Instant,
+    begun: Instant,
 }
 
 impl Patience {
@@ -31,13 +34,13 @@ impl Patience {
         Self {
             circuit: circuit.clone(),
             longest: FIRST_PAUSE,
-            end: Instant::now() + PATIENCE,
+            begun: Instant::now(),
         }
     }
 
     /// Leave to ask, as soon as the circuit gives it.
     pub(crate) async fn pass(&self) -> Result<Pass, ElasticsearchError> {
-        let pass = timeout_at(self.end, self.circuit.pass()).await;
+        let pass = timeout_at(self.begun + PATIENCE, self.circuit.pass()).await;
         pass.map_err(|_| {
             let why = self.circuit.why();
             ElasticsearchError::unavailable(why.unwrap_or_else(|| "no reason is known".to_owned()))
@@ -49,14 +52,15 @@ impl Patience {
         &mut self,
         error: ElasticsearchError,
     ) -> Result<(), ElasticsearchError> {
-        if Instant::now() >= self.end {
+        let is_refused = matches!(error, ElasticsearchError::Refused { .. });
+        let patience = if is_refused { REFUSED } else { PATIENCE };
+        if self.begun.elapsed() >= patience {
             return Err(error);
         }
-        match &error {
-            ElasticsearchError::Refused { .. } => {
-                tracing::warn!(%error, "refused, and tried again");
-            }
-            error => tracing::debug!(%error, "sending again"),
+        if is_refused {
+            tracing::warn!(%error, "refused, and tried again");
+        } else {
+            tracing::debug!(%error, "sending again");
         }
         let pause = self.longest.mul_f64(rand::rng().random_range(0.0..1.0));
         self.longest = (self.longest * 2).min(LONGEST_PAUSE);
@@ -85,8 +89,16 @@ mod tests {
         assert_eq!(end, down());
         assert!(before.elapsed() >= PATIENCE && before.elapsed() <= PATIENCE + LONGEST_PAUSE);
         circuit.open("blocked");
-        let _ahead = circuit.pass().await;
         let refused = Patience::new(&circuit).pass().await.unwrap_err();
         assert_eq!(refused, ElasticsearchError::unavailable("blocked"));
+
+        let before = Instant::now();
+        let mut patience = Patience::new(&circuit);
+        let refused = || ElasticsearchError::Refused {
+            status: 403,
+            reason: "security_exception".to_owned(),
+        };
+        while patience.after(refused()).await.is_ok() {}
+        assert!(before.elapsed() < PATIENCE / 10, "room is kept from others");
     }
 }

@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep_until};
 const BURST_SECONDS: u32 = 2;
 /// With less than this part of GitLab's own limit left, what is left is spread over its period.
 const LITTLE: u64 = 10;
+/// A turn that is further away is not waited for.
+const LONGEST_TURN: Duration = Duration::from_mins(1);
 /// A period that is longer is no `RateLimit-Reset` but a fault in it.
 const LONGEST_PERIOD: Duration = Duration::from_hours(1);
 
@@ -23,8 +25,8 @@ pub(crate) struct Rate {
     /// Between two turns; zero: no limit of ours.
     interval: Duration,
     burst: Duration,
-    /// When the next turn is. Tokio's mutex is fair: who asks first has it first.
-    next: tokio::sync::Mutex<Option<Instant>>,
+    /// When the next turn is: who asks first has it first.
+    next: Mutex<Option<Instant>>,
     /// What GitLab's own limit leaves.
     slowed: Mutex<Option<Slowed>>,
 }
@@ -48,14 +50,26 @@ impl Rate {
         Self {
             interval,
             burst: interval * per_second.saturating_mul(BURST_SECONDS),
-            next: tokio::sync::Mutex::new(None),
+            next: Mutex::new(None),
             slowed: Mutex::new(None),
         }
     }
 
-    /// Waits for a turn.
-    pub(crate) async fn turn(&self) {
-        let mut next = self.next.lock().await;
+    /// Waits for a turn. Where that would take longer than a minute, the error says how long, and none
+    /// is taken.
+    pub(crate) async fn turn(&self) -> Result<(), Duration> {
+        loop {
+            let at = self.reserve()?;
+            sleep_until(at).await;
+            // An answer may have said meanwhile that nothing is left.
+            if self.slowed(at).is_none_or(|slowed| slowed.not_before <= at) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn reserve(&self) -> Result<Instant, Duration> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let (earliest, interval) = match self.slowed(now) {
             // A time without requests is no credit towards GitLab's own limit.
@@ -66,8 +80,12 @@ impl Rate {
             None => (now.checked_sub(self.burst).unwrap_or(now), self.interval),
         };
         let at = next.map_or(earliest, |next| next.max(earliest));
-        sleep_until(at).await;
+        let wait = at.saturating_duration_since(now);
+        if wait > LONGEST_TURN {
+            return Err(wait);
+        }
         *next = Some(at + interval);
+        Ok(at)
     }
 
     /// Reads GitLab's own limit from an answer: `RateLimit-Limit`, `-Remaining`, and `-Reset`, which is
@@ -107,7 +125,13 @@ mod tests {
     async fn took(rate: &Rate, turns: u32) -> Duration {
         let before = Instant::now();
         for _ in 0..turns {
-            rate.turn().await;
+            while let Err(wait) = rate.turn().await {
+                assert!(
+                    wait > LONGEST_TURN,
+                    "{wait:?} is no time to come back later"
+                );
+                tokio::time::sleep(wait).await;
+            }
         }
         before.elapsed()
     }
@@ -141,6 +165,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_long_for_what_gitlab_leaves() {
+        let rate = Rate::new(100);
+        let heed = |remaining: u32, seconds: i64| {
+            let mut headers = HeaderMap::new();
+            headers.insert("ratelimit-limit", 600.into());
+            headers.insert("ratelimit-remaining", remaining.into());
+            let reset = Timestamp::now().as_second() + seconds;
+            headers.insert("ratelimit-reset", reset.into());
+            rate.heed(&headers);
+        };
+        heed(0, 600);
+        let wait = rate.turn().await.unwrap_err();
+        assert!(wait > Duration::from_secs(590), "{wait:?}");
+        heed(300, 600);
+        took(&rate, 100 * BURST_SECONDS + 1).await;
+        // One who has a turn already does not take it when nothing is left by then.
+        let before = Instant::now();
+        let (turn, ()) = tokio::join!(rate.turn(), async { heed(0, 30) });
+        turn.unwrap();
+        assert!(before.elapsed() >= Duration::from_secs(28));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_asks_first_has_it_first() {
         let rate = Rate::new(1);
         took(&rate, BURST_SECONDS).await;
@@ -148,7 +195,7 @@ mod tests {
         let ask = |number: u32| {
             let (rate, order) = (&rate, &order);
             async move {
-                rate.turn().await;
+                rate.turn().await.unwrap();
                 order.lock().unwrap().push(number);
             }
         };

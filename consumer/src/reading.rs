@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use trace::{Options, Parser, Summary};
 
 use crate::{
+    attempt::LINES_OF_OTHERS,
     bulk::BulkBody,
     document::{Action, Indices, LineWriter, PAGE_BYTES, job_key},
     elasticsearch::ElasticsearchError,
@@ -41,13 +42,14 @@ pub(crate) struct Read {
     pub(crate) complete: bool,
 }
 
-/// The links on lines that are there already. Of a log that is larger than the job's page they count from
-/// the page's first line, which moves with the size of the trace.
+/// The lines of the job that are there already. In a log that is larger than the job's page their links
+/// count from the page's first line, which moves with the size of the trace; and where the end of the
+/// trace was missing to the last, the last of them may be a part of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LinksThere {
-    /// As ours will be.
+enum LinesThere {
+    /// As ours will be, if there are any.
     Same,
-    /// From another size of the trace: the lines have to be written anew.
+    /// From another size of the trace: they have to be written anew.
     Other,
     /// Nobody has said.
     Unknown,
@@ -121,8 +123,8 @@ impl Work<'_> {
     ) -> Result<Read, Outcome> {
         let refused = |error: ElasticsearchError| self.refused_by_elasticsearch(&error);
         let size = trace.content_length();
-        let links = self.links(size, indices).await.map_err(refused)?;
-        let mut filling = Filling::new(self.line_writer(size, job, links));
+        let there = self.lines_there(size, indices).await.map_err(refused)?;
+        let mut filling = Filling::new(self.line_writer(size, job, there));
         let mut sink = Sink::new(self.context.elasticsearch.clone(), indices.clone());
         let mut parser = Parser::new(Options::default());
         let mut pieces = Pieces {
@@ -165,7 +167,7 @@ impl Work<'_> {
         // From here on only what is on its way takes memory.
         drop((room, place));
         let tally = sink.finish().await.map_err(refused)?;
-        if links == LinksThere::Unknown && tally.duplicates > 0 {
+        if there == LinesThere::Unknown && tally.duplicates > 0 {
             return Err(self.lines_of_others());
         }
         Ok(Read {
@@ -203,10 +205,10 @@ impl Work<'_> {
         Ended { read, bodies }
     }
 
-    fn line_writer(&self, size: Option<u64>, job: &Job, links: LinksThere) -> LineWriter {
-        let action = match links {
-            LinksThere::Other => Action::Index,
-            LinksThere::Same | LinksThere::Unknown => Action::Create,
+    fn line_writer(&self, size: Option<u64>, job: &Job, there: LinesThere) -> LineWriter {
+        let action = match there {
+            LinesThere::Other => Action::Index,
+            LinesThere::Same | LinesThere::Unknown => Action::Create,
         };
         // From here on lines may be there whose links come from this size.
         self.progress.link(size.unwrap_or_default());
@@ -214,36 +216,40 @@ impl Work<'_> {
         LineWriter::new(action, &job_key(self.message), facts, Some(job), size)
     }
 
-    /// What is known of the links on lines that may be there, by this message or by another one about
-    /// the same job.
-    async fn links(
+    /// What is known of lines that may be there, by this message or by another one about the same job.
+    async fn lines_there(
         &self,
         size: Option<u64>,
         indices: &Indices,
-    ) -> Result<LinksThere, ElasticsearchError> {
-        let Some(size) = size.filter(|size| *size > PAGE_BYTES) else {
-            return Ok(LinksThere::Same);
-        };
+    ) -> Result<LinesThere, ElasticsearchError> {
         let attempt = self.attempt;
-        if attempt.redelivered > 0 || ![0, size].contains(&attempt.linked_bytes) {
-            return Ok(LinksThere::Other);
+        let paged = size.filter(|size| *size > PAGE_BYTES);
+        let is_other_page = paged.is_some_and(|size| ![0, size].contains(&attempt.linked_bytes));
+        let is_crashed = attempt.redelivered > 0 && (paged.is_some() || self.is_last_look());
+        if attempt.linked_bytes == LINES_OF_OTHERS || is_other_page || is_crashed {
+            return Ok(LinesThere::Other);
         }
         let elasticsearch = &self.context.elasticsearch;
         let key = job_key(self.message);
         let look = || elasticsearch.document(&indices.jobs, &key);
         let manifest = elasticsearch.persist(look).await?;
-        let bytes = manifest.and_then(|there| there.source["bytes"].as_u64());
-        Ok(match bytes {
-            Some(bytes) if bytes == size => LinksThere::Same,
-            None | Some(0) => LinksThere::Unknown,
-            Some(_) => LinksThere::Other,
+        let manifest = manifest.map(|there| there.source).unwrap_or_default();
+        Ok(match manifest["bytes"].as_u64() {
+            None | Some(0) if paged.is_none() => LinesThere::Same,
+            None | Some(0) if attempt.linked_bytes == 0 => LinesThere::Unknown,
+            None | Some(0) => LinesThere::Other,
+            same if same == size => LinesThere::Same,
+            // Our own looks leave nothing behind that is not whole.
+            Some(_) if attempt.looks == 0 && manifest["complete"] == false => LinesThere::Other,
+            Some(_) if paged.is_some() => LinesThere::Other,
+            Some(_) => LinesThere::Same,
         })
     }
 
     /// Somebody else has written lines of the job and no manifest yet, who may have seen another size of
     /// the trace: all of them are written once more.
     fn lines_of_others(&self) -> Outcome {
-        self.progress.link(u64::MAX);
+        self.progress.link(LINES_OF_OTHERS);
         Outcome::Wait {
             after: None,
             reason: "lines of another attempt are there, and maybe their links are others"

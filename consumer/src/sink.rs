@@ -10,6 +10,7 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
+use tracing::Instrument;
 
 use crate::{
     bulk::{BulkBody, BulkBuilder},
@@ -105,11 +106,12 @@ impl Sink {
             self.join().await?;
         }
         let sender = self.sender.clone();
-        self.in_flight.spawn(async move {
+        let deliver = async move {
             let delivered = sender.deliver(body).await;
             drop(room);
             delivered
-        });
+        };
+        self.in_flight.spawn(deliver.in_current_span());
         Ok(())
     }
 
@@ -144,8 +146,8 @@ struct Sorted {
     tally: Tally,
     again: Vec<usize>,
     rejected: Vec<(usize, Item)>,
-    /// The reason of the last item to be sent again.
-    reason: String,
+    /// The last item to be sent again.
+    refusal: Option<Item>,
     /// Whether one of them says that others would fare no better.
     is_throttled: bool,
 }
@@ -155,10 +157,27 @@ impl Sorted {
     fn judge(&self, pass: Pass) {
         let is_nothing_settled = self.tally == Tally::default() && self.rejected.is_empty();
         if self.is_throttled && is_nothing_settled {
-            pass.failed(&self.reason, None);
+            pass.failed(&self.refusal().to_string(), None);
         } else {
             pass.succeeded();
         }
+    }
+
+    /// Why some have to be sent again.
+    fn refusal(&self) -> ElasticsearchError {
+        let Some(item) = &self.refusal else {
+            return ElasticsearchError::unavailable("no reason is known");
+        };
+        let reason = format!("{}: {}", item.error_type, item.reason);
+        if self.is_throttled {
+            return ElasticsearchError::Unavailable {
+                why: reason,
+                is_throttled: true,
+                after: None,
+            };
+        }
+        let status = item.status;
+        ElasticsearchError::Refused { status, reason }
     }
 }
 
@@ -235,6 +254,7 @@ impl Sender {
             let error = match answer.map(sort) {
                 Ok(sorted) => {
                     sorted.judge(pass);
+                    let refusal = sorted.refusal();
                     settled.tally.add(sorted.tally);
                     settled.reject(&body, sorted.rejected)?;
                     if sorted.again.is_empty() {
@@ -244,7 +264,7 @@ impl Sender {
                         patience = Patience::new(circuit);
                         body = only(&body, &sorted.again)?;
                     }
-                    ElasticsearchError::unavailable(sorted.reason)
+                    refusal
                 }
                 Err(error) => {
                     judge(pass, Some(&error));
@@ -301,14 +321,14 @@ impl Settled {
 fn sort(items: Vec<Item>) -> Sorted {
     let mut sorted = Sorted::default();
     for (position, item) in items.into_iter().enumerate() {
-        match of_item(item.status, &item.error_type) {
+        match of_item(item.status, &item.error_type, &item.reason) {
             ItemOutcome::Created => sorted.tally.created += 1,
             ItemOutcome::Duplicate => sorted.tally.duplicates += 1,
             ItemOutcome::Rejected => sorted.rejected.push((position, item)),
             outcome @ (ItemOutcome::Again | ItemOutcome::Throttled) => {
                 sorted.again.push(position);
                 sorted.is_throttled |= outcome == ItemOutcome::Throttled;
-                sorted.reason = format!("{}: {}", item.error_type, item.reason);
+                sorted.refusal = Some(item);
             }
         }
     }

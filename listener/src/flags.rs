@@ -82,8 +82,9 @@ pub struct Flags {
     /// File that holds the keys of --seal-key.
     #[arg(long, env = "JOBLOGS_SEAL_KEY_FILE")]
     pub seal_key_file: Option<PathBuf>,
-    /// For how many hours a sealed token can be opened.
-    #[arg(long, env = "JOBLOGS_SEAL_HOURS", default_value_t = 72, value_parser = value_parser!(u32).range(1..=8760))]
+    /// For how many hours a sealed token can be opened: longer than a message waits in the consumer
+    /// (--patience-hours there).
+    #[arg(long, env = "JOBLOGS_SEAL_HOURS", default_value_t = 168, value_parser = value_parser!(u32).range(1..=8760))]
     pub seal_hours: u32,
     /// Elasticsearch, for the health check alone.
     #[command(flatten)]

@@ -83,15 +83,31 @@ impl Queues {
 
     /// Publishes as the older tool would, and waits for the confirm.
     pub(crate) async fn publish(&self, body: &str) -> Result<()> {
-        self.publish_by(EXCHANGE, ROUTING_KEY, body).await
+        let headers = FieldTable::default();
+        self.publish_by(EXCHANGE, ROUTING_KEY, body, headers).await
+    }
+
+    /// Publishes a message that has come a part of its way: so says this header.
+    pub(crate) async fn publish_with(&self, body: &str, header: (&str, i64)) -> Result<()> {
+        let (name, number) = header;
+        let mut headers = FieldTable::default();
+        headers.insert(name.into(), AMQPValue::LongLongInt(number));
+        self.publish_by(EXCHANGE, ROUTING_KEY, body, headers).await
     }
 
     /// Publishes into one queue.
     pub(crate) async fn publish_to(&self, queue: &str, body: &str) -> Result<()> {
-        self.publish_by("", queue, body).await
+        self.publish_by("", queue, body, FieldTable::default())
+            .await
     }
 
-    async fn publish_by(&self, exchange: &str, key: &str, body: &str) -> Result<()> {
+    async fn publish_by(
+        &self,
+        exchange: &str,
+        key: &str,
+        body: &str,
+        headers: FieldTable,
+    ) -> Result<()> {
         let channel = self.channel().await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
@@ -100,7 +116,9 @@ impl Queues {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
-        let properties = BasicProperties::default().with_delivery_mode(2);
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_headers(headers);
         let confirm = channel
             .basic_publish(
                 exchange.into(),

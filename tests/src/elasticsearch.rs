@@ -62,6 +62,12 @@ impl Elasticsearch {
         self.send(method, path, body).await
     }
 
+    /// `POST path`, which takes no body.
+    pub async fn act(&self, path: &str) -> Result<()> {
+        self.send(Method::POST, path, None).await?;
+        Ok(())
+    }
+
     /// `PUT path` with this body.
     pub async fn put(&self, path: &str, body: &Value) -> Result<()> {
         self.send(Method::PUT, path, Some(body)).await?;

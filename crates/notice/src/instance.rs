@@ -92,6 +92,11 @@ impl Instance {
         &self.name
     }
 
+    /// `GET` here answers GitLab's version, or without a token 401.
+    pub fn version_url(&self) -> Url {
+        self.api("version")
+    }
+
     /// `GET` here answers the job's facts as JSON.
     pub fn job_url(&self, project: ProjectId, job: JobId) -> Url {
         self.api(&format!("projects/{project}/jobs/{job}"))

@@ -41,6 +41,7 @@ enum Endpoint {
     Project,
     Facts,
     Trace,
+    Version,
     Unknown,
 }
 
@@ -70,6 +71,7 @@ impl Visit {
             ["api", "v4", "projects", project, "jobs", job, "trace"] => {
                 (Endpoint::Trace, project, job)
             }
+            ["api", "v4", "version"] => (Endpoint::Version, "", ""),
             _ => (Endpoint::Unknown, "", ""),
         };
         let project = project.replace("%2F", "/").replace("%2f", "/");
@@ -149,7 +151,7 @@ impl Visit {
         let on = match self.endpoint {
             Endpoint::Facts => On::Facts,
             Endpoint::Trace => On::Trace,
-            Endpoint::Project | Endpoint::Unknown => On::Any,
+            Endpoint::Project | Endpoint::Version | Endpoint::Unknown => On::Any,
         };
         let [everybody, _, narrowest] = &self.whom;
         let job = self.job.and_then(|key| state.jobs.get_mut(&key));
@@ -225,6 +227,12 @@ impl Visit {
     }
 
     fn resource(&self, visible: &[u64], state: &mut State, now: Timestamp) -> Answer {
+        if matches!(self.endpoint, Endpoint::Version) {
+            return Answer::json(
+                200,
+                &json!({"version": "18.6.0", "revision": "0123456789a"}),
+            );
+        }
         let url = state.url.clone();
         let project = state
             .project(&self.project)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use e2e::gitlab::{Job, Trace};
+use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
 
 use crate::middleman::{Answers, Middleman};
@@ -61,6 +62,63 @@ pub(crate) async fn an_index_that_is_blocked_for_a_while_loses_nothing(
             set(world, index, block, &Value::Null).await?;
             world.exact(&job, INDEXED).await?;
         }
+    }
+    // One that an operator has closed does not even say whether it has a document.
+    for index in [&lines, &manifests] {
+        let act = async |act: &str| world.elasticsearch().act(&format!("{index}/{act}")).await;
+        act("_close").await?;
+        let job = world.job().trace(Trace::Lines(2_000)).finished();
+        listener.post(&job, &world.token).await?;
+        world
+            .until("the closed index is named", REFUSED, async || {
+                let named = world.all_logged("refused, and tried again", &job);
+                ensure!(!named.is_empty(), "it is not");
+                Ok(())
+            })
+            .await?;
+        is_kept(world, &job).await?;
+        act("_open").await?;
+        world.exact(&job, INDEXED).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn an_index_that_is_blocked_holds_up_no_other(world: &World) -> Result<()> {
+    /// More than are read at a time.
+    const JOBS: usize = 30;
+    const PROMPT: Duration = Duration::from_mins(1);
+    world.set_up().await?;
+    let listener = world.listener().await?;
+    world.consumer().await?;
+    let yesterday = Timestamp::now() - 24.hours();
+    let of_yesterday = || {
+        world
+            .job()
+            .trace(Trace::Lines(2_000))
+            .finished_at(yesterday)
+    };
+    let first = of_yesterday();
+    listener.post(&first, &world.token).await?;
+    world.exact(&first, INDEXED).await?;
+    let index = world.index(&first)?;
+    set(world, &index, "index.blocks.write", &json!(true)).await?;
+    let blocked: Vec<Job> = (0..JOBS).map(|_| of_yesterday()).collect();
+    for job in &blocked {
+        listener.post(job, &world.token).await?;
+    }
+    world
+        .until("the blocked index is named", REFUSED, async || {
+            let named = |job| !world.all_logged("refused, and tried again", job).is_empty();
+            ensure!(blocked.iter().any(named), "it is not");
+            Ok(())
+        })
+        .await?;
+    let job = world.job().trace(Trace::Lines(2_000)).finished();
+    listener.post(&job, &world.token).await?;
+    world.exact(&job, PROMPT).await?;
+    set(world, &index, "index.blocks.write", &Value::Null).await?;
+    for job in &blocked {
+        world.exact(job, PROMPT).await?;
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ mod elasticsearch;
 mod privileges;
 mod strained;
 
-pub(crate) use blocks::an_index_that_is_blocked_for_a_while_loses_nothing;
+pub(crate) use blocks::{
+    an_index_that_is_blocked_for_a_while_loses_nothing, an_index_that_is_blocked_holds_up_no_other,
+};
 pub(crate) use elasticsearch::lines_that_elasticsearch_does_not_take_are_recorded;
 pub(crate) use privileges::a_missing_privilege_loses_nothing;
 pub(crate) use strained::{

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use e2e::gitlab::{ALWAYS, Fault, Job, On, Scope, Status, Trace};
+use jiff::{Timestamp, ToSpan as _};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -28,8 +29,9 @@ pub(crate) async fn b16_a_refused_token_is_a_dead_letter_and_hinders_nobody(
         listener.post(&job, &token).await?;
         refused.push((job, 1));
     }
-    // Its facts may be seen, its trace may not: somebody has debugged it.
-    let debugged = world.job().finished();
+    // Its facts may be seen, its trace may not: somebody has debugged it. It is of another day than the notice.
+    let yesterday = Timestamp::now() - 24.hours();
+    let debugged = world.job().finished_at(yesterday);
     debugged.fault(On::Trace, Fault::Forbidden, ALWAYS);
     listener.post(&debugged, &world.token).await?;
     refused.push((debugged, 2));
@@ -45,6 +47,11 @@ pub(crate) async fn b16_a_refused_token_is_a_dead_letter_and_hinders_nobody(
         );
         ensure!(manifest["complete"] == false, "complete: {manifest}");
     }
+    let debugged = &refused[scopes.len()].0;
+    let of_its_day = format!("{}-jobs", world.index(debugged)?);
+    let is_its = json!({"term": {"job_id": debugged.id().to_string()}});
+    let found = world.elasticsearch().count(&of_its_day, &is_its).await?;
+    ensure!(found == 1, "{found} manifests of it in {of_its_day}");
     world
         .until("a dead letter for each", DECIDED, async || {
             let dead = world.queues.ready(DEAD).await?;
@@ -136,15 +143,23 @@ pub(crate) async fn b16_erased_skipped_and_empty_logs_have_manifests_that_say_so
     Ok(())
 }
 
-pub(crate) async fn b16_a_login_page_is_never_indexed(world: &World) -> Result<()> {
+pub(crate) async fn b16_a_page_in_place_of_an_answer_is_never_indexed_and_ends_nothing(
+    world: &World,
+) -> Result<()> {
     world.set_up().await?;
     let listener = world.listener().await?;
     world.consumer().await?;
-    let jobs = [On::Facts, On::Trace].map(|on| {
-        let job = world.job().trace(Trace::Lines(200)).finished();
-        job.fault(on, Fault::LoginPage, 1);
-        job
-    });
+    // A proxy's 401, 403 or 404 says nothing of the job, nor of the token.
+    let pages = [401, 403, 404].map(Fault::Unavailable);
+    let pages = pages.into_iter().chain([Fault::LoginPage]);
+    let faults = pages.flat_map(|page| [On::Facts, On::Trace].map(|on| (on, page.clone())));
+    let jobs: Vec<Job> = faults
+        .map(|(on, page)| {
+            let job = world.job().trace(Trace::Lines(200)).finished();
+            job.fault(on, page, 1);
+            job
+        })
+        .collect();
     for job in &jobs {
         listener.post(job, &world.token).await?;
     }
@@ -152,13 +167,15 @@ pub(crate) async fn b16_a_login_page_is_never_indexed(world: &World) -> Result<(
         // Exact means that of the page there is nothing: its lines would be too many.
         world.exact(job, Duration::from_mins(1)).await?;
     }
-    let foreign = json!({"match": {"message": "devise"}});
-    let found = world
-        .elasticsearch()
-        .count(&world.indices("lines"), &foreign)
-        .await?;
-    ensure!(found == 0, "{found} lines of a login page");
-    Ok(())
+    for word in ["devise", "responding"] {
+        let foreign = json!({"match": {"message": word}});
+        let found = world
+            .elasticsearch()
+            .count(&world.indices("lines"), &foreign)
+            .await?;
+        ensure!(found == 0, "{found} lines of a page that says {word}");
+    }
+    world.queues_empty().await
 }
 
 pub(crate) async fn b16_a_redirect_opens_no_connection_elsewhere(world: &World) -> Result<()> {

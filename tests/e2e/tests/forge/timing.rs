@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::gitlab::{Status, Trace};
+use jiff::Timestamp;
 
-use crate::queue::WAITING;
+use crate::queue::{JOBS, WAITING};
 use crate::world::World;
 
 /// ACCEPTANCE.md, 13.
@@ -39,6 +40,43 @@ pub(crate) async fn b13_a_notice_while_the_job_runs_waits_for_its_end(world: &Wo
     );
     job.finish(Status::Success);
     world.exact(&job, AFTER_THE_END).await?;
+    Ok(())
+}
+
+pub(crate) async fn b14_a_line_that_was_cut_at_the_last_look_is_whole_after_another_notice(
+    world: &World,
+) -> Result<()> {
+    /// The looks of a message whose job's log has no end.
+    const LOOKS: i64 = 3;
+    /// In the middle of a line.
+    const TAIL: usize = 5_003;
+    const LAG: Duration = Duration::from_secs(15);
+    world.set_up().await?;
+    let listener = world.listener().await?;
+    let job = world
+        .job()
+        .trace(Trace::Lines(800))
+        .tail_after(TAIL, LAG)
+        .finished();
+    listener.post(&job, &world.token).await?;
+    let messages = world.queues.look(JOBS).await?;
+    world.queues.take(JOBS).await?;
+    let message = &messages.first().context("no message")?.body;
+    let last_look = ("joblogs-looks", LOOKS);
+    world.queues.publish_with(message, last_look).await?;
+    world.consumer().await?;
+    let cut = world.manifest(&job, "incomplete", LAG).await?;
+    ensure!(world.count(&job).await? == cut["lines"], "{cut}");
+    world
+        .until("the end of the log is there", LAG * 2, async || {
+            let end = job.finished_at().context("the job goes on")?;
+            let since = Timestamp::now().duration_since(end);
+            ensure!(since.as_secs() > LAG.as_secs().cast_signed(), "not yet");
+            Ok(())
+        })
+        .await?;
+    listener.post(&job, &world.token).await?;
+    world.exact(&job, LATER).await?;
     Ok(())
 }
 
