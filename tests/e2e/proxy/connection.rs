@@ -1,7 +1,6 @@
 //! One connection through a proxy: its bytes both ways, as far and as fast as the orders of the moment let them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,7 +9,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{Fault, Hold, Orders, Side, Way};
+use super::{Fault, Given, Hold, Orders, Side, Way};
 
 /// Bytes that are read at once.
 const PIECE: usize = 16 << 10;
@@ -28,7 +27,8 @@ enum End {
 
 /// Carries what a client and the server at this port have to say to each other, until there is an end.
 pub(super) async fn carry(mut client: TcpStream, port: u16, orders: Arc<Orders>) {
-    if let Some(end @ (End::Closed | End::Reset)) = orders.fault.borrow().and_then(end_by) {
+    let fault = orders.fault.borrow().now;
+    if let Some(end @ (End::Closed | End::Reset)) = fault.and_then(end_by) {
         return close(end, [client]);
     }
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else {
@@ -39,7 +39,7 @@ pub(super) async fn carry(mut client: TcpStream, port: u16, orders: Arc<Orders>)
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let connection = Connection {
         orders: &orders,
-        passed: AtomicUsize::new(0),
+        passed: Mutex::default(),
         answers_held_by: watch::Sender::default(),
     };
     let end = tokio::select! {
@@ -81,7 +81,7 @@ fn close<const STREAMS: usize>(end: End, streams: [TcpStream; STREAMS]) {
 /// Takes whatever comes and answers nothing, until the one who talks has had enough, or is cut.
 async fn swallow(mut open: TcpStream, orders: &Orders) {
     let mut fault = orders.fault.subscribe();
-    let is_cut = |fault: &Option<Fault>| matches!(fault, Some(Fault::Cut | Fault::Reset));
+    let is_cut = |fault: &Given| matches!(fault.now, Some(Fault::Cut | Fault::Reset));
     let nowhere = &mut io::sink();
     tokio::select! {
         _ = io::copy(&mut open, nowhere) => {}
@@ -91,8 +91,8 @@ async fn swallow(mut open: TcpStream, orders: &Orders) {
 
 struct Connection<'a> {
     orders: &'a Orders,
-    /// Bytes since the last change of the fault.
-    passed: AtomicUsize,
+    /// Bytes that passed under one fault, and which of them it was.
+    passed: Mutex<(usize, usize)>,
     /// The hold that keeps answers back, once its moment has come.
     answers_held_by: watch::Sender<Option<Hold>>,
 }
@@ -113,10 +113,10 @@ impl Connection<'_> {
     async fn until_ended(&self) -> End {
         let mut fault = self.orders.fault.subscribe();
         loop {
-            if let Some(end) = fault.borrow_and_update().and_then(end_by) {
+            let now = fault.borrow_and_update().now;
+            if let Some(end) = now.and_then(end_by) {
                 return end;
             }
-            self.passed.store(0, Ordering::Relaxed);
             if fault.changed().await.is_err() {
                 return End::Closed;
             }
@@ -150,17 +150,24 @@ impl Connection<'_> {
     /// Writes a piece as fast and as far as the fault of the moment allows.
     async fn write(&self, to: &mut WriteHalf<'_>, mut piece: &[u8], way: Way) -> Result<(), End> {
         while !piece.is_empty() {
-            let fault = self.passing(way).await;
+            let given = self.passing(way).await;
+            let passed = match *self.passed() {
+                (number, passed) if number == given.number => passed,
+                _ => 0,
+            };
+            let fault = given.now;
             let (most, end) = match fault {
                 Some(Fault::Slow(rate)) => ((rate / DRIPS).max(1), None),
-                Some(Fault::CutAfter(bytes)) => (self.left_of(bytes), Some(End::Closed)),
-                Some(Fault::ResetAfter(bytes)) => (self.left_of(bytes), Some(End::Reset)),
+                Some(Fault::CutAfter(bytes)) => (bytes.saturating_sub(passed), Some(End::Closed)),
+                Some(Fault::ResetAfter(bytes)) => (bytes.saturating_sub(passed), Some(End::Reset)),
                 _ => (piece.len(), None),
             };
             let (now, later) = piece.split_at(most.min(piece.len()));
+            // Counted before it is written, so that the other way does not pass as much once more.
+            let passed = passed + now.len();
+            *self.passed() = (given.number, passed);
             to.write_all(now).await.map_err(|_| End::Reset)?;
             piece = later;
-            let passed = self.passed.fetch_add(now.len(), Ordering::Relaxed) + now.len();
             match fault {
                 Some(Fault::Slow(_)) => sleep(BETWEEN_DRIPS).await,
                 Some(Fault::CutAfter(bytes) | Fault::ResetAfter(bytes)) if passed >= bytes => {
@@ -172,19 +179,23 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn left_of(&self, bytes: usize) -> usize {
-        bytes.saturating_sub(self.passed.load(Ordering::Relaxed))
+    fn passed(&self) -> MutexGuard<'_, (usize, usize)> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits while nothing passes this way, and says which fault there is then.
-    async fn passing(&self, way: Way) -> Option<Fault> {
-        let passes = |fault: &Option<Fault>| match fault {
-            Some(Fault::Stall(stalled)) => *stalled != Way::Both && *stalled != way,
+    async fn passing(&self, way: Way) -> Given {
+        let passes = |fault: &Given| match fault.now {
+            Some(Fault::Stall(stalled)) => stalled != Way::Both && stalled != way,
             _ => true,
         };
         let mut fault = self.orders.fault.subscribe();
         // The orders live as long as the connection.
-        fault.wait_for(passes).await.ok().and_then(|fault| *fault)
+        fault
+            .wait_for(passes)
+            .await
+            .map(|fault| *fault)
+            .unwrap_or_default()
     }
 
     /// Looks for the text of the hold that there is, and waits while it keeps the request back.

@@ -71,9 +71,16 @@ pub(crate) struct Proxy {
     chronicle: Option<(&'static str, Chronicle)>,
 }
 
+/// The fault of the moment, and how many there were before: the same one may be given again.
+#[derive(Clone, Copy, Default)]
+struct Given {
+    now: Option<Fault>,
+    number: usize,
+}
+
 /// What all connections go by.
 struct Orders {
-    fault: watch::Sender<Option<Fault>>,
+    fault: watch::Sender<Given>,
     hold: watch::Sender<Option<Hold>>,
     /// How many connections are held.
     held: watch::Sender<usize>,
@@ -121,7 +128,16 @@ impl Proxy {
     /// Begins a fault; it takes the place of the one that there is.
     pub(crate) fn apply(&self, fault: Fault) {
         self.note(format!("{fault:?}"));
-        self.orders.fault.send_replace(Some(fault));
+        self.give(Some(fault));
+    }
+
+    fn give(&self, now: Option<Fault>) {
+        self.orders.fault.send_modify(|given| {
+            *given = Given {
+                now,
+                number: given.number + 1,
+            };
+        });
     }
 
     /// Closes all connections; whoever comes is closed at once.
@@ -132,7 +148,7 @@ impl Proxy {
     /// Ends the fault.
     pub(crate) fn mend(&self) {
         self.note("mended".into());
-        self.orders.fault.send_replace(None);
+        self.give(None);
     }
 
     /// From now on each connection is held when this moment comes.

@@ -41,8 +41,9 @@ pub(crate) async fn a12_soak_whatever_fails_nothing_is_lost_or_doubled(
         Ok(())
     };
     let verify = work.verify_until_all_is_exact(SETTLED);
-    tokio::try_join!(work.send(&trouble), verify, play)?;
+    let outcome = tokio::try_join!(work.send(&trouble), verify, play);
     let report = format!("{}; {}", work.report(), trouble.report());
+    outcome.with_context(|| format!("after {report}"))?;
     ensure!(trouble.count() > 0, "nothing has failed: {report}");
     // Each line was read back. That there is nothing else the world's end proves.
     println!("soak of seed {}: {report}; lost 0, doubled 0", seed());
