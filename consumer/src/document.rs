@@ -155,12 +155,15 @@ impl LineWriter {
             action: format!(r#"{{"{action}":{{"_id":"{key}-"#).into_bytes(),
             tail: format!("{comma}{facts}\n").into_bytes(),
             job_time: job.map(|job| job.started_at.unwrap_or(job.created_at)),
-            links: job.map(|job| Links {
-                job_url: job.web_url.clone(),
-                size,
-                before_page: 0,
-            }),
+            links: job.map(|job| Links::new(job.web_url.clone(), size)),
             clock: Clock::default(),
+        }
+    }
+
+    /// Looks at the next bytes of the trace, before lines are made of them.
+    pub(crate) fn see(&mut self, piece: &[u8]) {
+        if let Some(links) = &mut self.links {
+            links.see(piece);
         }
     }
 
@@ -281,22 +284,61 @@ impl Clock {
 #[derive(Clone)]
 struct Links {
     job_url: String,
-    /// The trace's size, where the answer told it.
-    size: Option<u64>,
+    page: Page,
     /// The number of the last line before those on the page.
     before_page: u64,
 }
 
+/// Where the page begins: after the line end that follows its first byte. A section marker begins a line
+/// of ours within one of those lines, which is thrown away all the same.
+#[derive(Clone)]
+enum Page {
+    /// Nobody knows, for nobody knows the trace's size.
+    Unknown,
+    /// It is still to come: so many bytes of the trace have been seen, and its first one is this.
+    Ahead { seen: u64, first: u64 },
+    /// With the line at this byte.
+    From(u64),
+}
+
 impl Links {
-    fn of(&mut self, number: u64, offset: u64) -> String {
-        let Some(size) = self.size else {
-            return self.job_url.clone();
+    fn new(job_url: String, size: Option<u64>) -> Self {
+        let page = match size.map(|size| size.checked_sub(PAGE_BYTES)) {
+            None => Page::Unknown,
+            Some(None | Some(0)) => Page::From(0),
+            Some(Some(first)) => Page::Ahead { seen: 0, first },
         };
-        if size > PAGE_BYTES && offset <= size - PAGE_BYTES {
-            self.before_page = number;
-            return format!("{}/raw", self.job_url);
+        Self {
+            job_url,
+            page,
+            before_page: 0,
         }
-        format!("{}#L{}", self.job_url, number - self.before_page)
+    }
+
+    fn see(&mut self, piece: &[u8]) {
+        let Page::Ahead { seen, first } = &mut self.page else {
+            return;
+        };
+        let before = usize::try_from(*first - (*seen).min(*first)).unwrap_or(usize::MAX);
+        let on_page = piece.get(before..).unwrap_or_default();
+        if let Some(end) = on_page.iter().position(|byte| *byte == b'\n') {
+            self.page = Page::From(*seen + (before + end + 1) as u64);
+        } else {
+            *seen += piece.len() as u64;
+        }
+    }
+
+    fn of(&mut self, number: u64, offset: u64) -> String {
+        match self.page {
+            Page::Unknown => self.job_url.clone(),
+            Page::From(first) if offset >= first => {
+                format!("{}#L{}", self.job_url, number - self.before_page)
+            }
+            Page::From(_) | Page::Ahead { .. } => {
+                self.before_page = number;
+                format!("{}/raw", self.job_url)
+            }
+        }
     }
 }
 
@@ -355,18 +397,33 @@ mod tests {
 
     #[test]
     fn links_count_from_the_pages_first_line() {
-        let mut links = Links {
-            job_url: "j".into(),
-            size: Some(PAGE_BYTES + 100),
-            before_page: 0,
-        };
-        assert_eq!(links.of(1, 0), "j/raw");
-        // The page begins at byte 100: a line that begins there is thrown away as a partial one.
-        assert_eq!(links.of(2, 100), "j/raw");
-        assert_eq!(links.of(3, 101), "j#L1");
-        assert_eq!(links.of(4, 150), "j#L2");
-        links.size = Some(PAGE_BYTES);
-        links.before_page = 0;
-        assert_eq!(links.of(1, 0), "j#L1");
+        // The page's first byte is 100, where a line begins: it is thrown away as if it were partial. What a
+        // section marker begins within it is, too.
+        let mut trace = [b'x'; 200];
+        for end in [99, 149] {
+            trace[end] = b'\n';
+        }
+        for size in [1, 7, 49, 50, 51, 99, 100, 101, 200] {
+            let mut links = Links::new("j".into(), Some(PAGE_BYTES + 100));
+            for piece in trace.chunks(size) {
+                links.see(piece);
+            }
+            for (number, offset, link) in [
+                (1, 0, "j/raw"),
+                (2, 100, "j/raw"),
+                (3, 120, "j/raw"),
+                (4, 150, "j#L1"),
+                (5, 180, "j#L2"),
+            ] {
+                assert_eq!(links.of(number, offset), link, "in pieces of {size}");
+            }
+        }
+        let mut links = Links::new("j".into(), Some(PAGE_BYTES + 100));
+        links.see(&trace[..140]);
+        assert_eq!(links.of(2, 120), "j/raw", "its end has not come yet");
+        for size in [1, PAGE_BYTES] {
+            assert_eq!(Links::new("j".into(), Some(size)).of(1, 0), "j#L1");
+        }
+        assert_eq!(Links::new("j".into(), None).of(1, 0), "j");
     }
 }

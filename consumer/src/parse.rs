@@ -99,6 +99,7 @@ fn print(
             break;
         }
         progress.inc(length as u64);
+        writer.see(&chunk[..length]);
         parser.push(&chunk[..length], &mut |line| {
             writer.write(&line, &mut documents);
         });

@@ -138,7 +138,10 @@ impl Work<'_> {
         let is_cut = loop {
             let next = pieces.next(flush_at).await;
             match next.map_err(|error| wait(&error))? {
-                Next::Piece(piece) => parser.push(&piece, &mut |line| filling.add(&line)),
+                Next::Piece(piece) => {
+                    filling.writer.see(&piece);
+                    parser.push(&piece, &mut |line| filling.add(&line));
+                }
                 Next::Silence if filling.is_begun() => filling.close(),
                 Next::Silence => flush_at = Instant::now() + FLUSH,
                 Next::End => break false,
