@@ -14,21 +14,29 @@ use poem_openapi::{
 use secrecy::SecretString;
 
 use crate::{
+    hooks::Hooks,
     intake::{self, Fields, Refusal, Rules},
     repeats::{UnrepeatedJson, check_query},
+    secrets::Secrets,
+    ways::{NOT_THIS_WAY, Way, Ways},
+    webhook::Callers,
 };
 
 /// How long the broker may take to confirm before the caller is told to come again.
 const CONFIRM: Duration = Duration::from_secs(5);
 /// After how many seconds a refused caller may come again.
-const RETRY_AFTER: u32 = 10;
-const UNAVAILABLE: &str = "the message could not be confirmed in the queue; try again";
+pub(crate) const RETRY_AFTER: u32 = 10;
+pub(crate) const UNAVAILABLE: &str = "the message could not be confirmed in the queue; try again";
 
 /// What the page and the OpenAPI document are called.
 pub(crate) const TITLE: &str = "Joblogs listener";
 
 /// What the calls need.
 pub(crate) struct Api {
+    pub(crate) ways: Ways,
+    /// Callers of `POST /v1/jobs` that share a secret with us.
+    pub(crate) callers: Secrets,
+    pub(crate) webhook_callers: Callers,
     pub(crate) rules: Rules,
     pub(crate) publisher: Publisher,
     pub(crate) exchange: String,
@@ -71,7 +79,7 @@ impl Example for JobNotice {
 /// What was accepted.
 #[derive(Object)]
 #[oai(example)]
-struct Accepted {
+pub(crate) struct Accepted {
     /// The GitLab instance, by its configured name.
     instance: String,
     /// The project's id.
@@ -130,7 +138,7 @@ enum PostAnswer {
     /// Fields are missing, malformed, not allowed, unknown or given twice; `detail` names them.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Problem>),
-    /// The `PRIVATE-TOKEN` header is missing or malformed.
+    /// The credential is missing or wrong, or this listener does not take one of its kind.
     #[oai(status = 401, content_type = "application/problem+json")]
     Unauthorized(Json<Problem>),
     /// RabbitMQ did not confirm that it has the notice; try again.
@@ -160,8 +168,9 @@ enum Group {
 }
 
 /// The API with its OpenAPI document.
-pub(crate) fn service(api: Arc<Api>) -> OpenApiService<Calls, ()> {
-    OpenApiService::new(Calls(api), TITLE, env!("CARGO_PKG_VERSION")).description(DESCRIPTION)
+pub(crate) fn service(api: Arc<Api>) -> OpenApiService<(Calls, Hooks), ()> {
+    let calls = (Calls(api.clone()), Hooks(api));
+    OpenApiService::new(calls, TITLE, env!("CARGO_PKG_VERSION")).description(DESCRIPTION)
 }
 
 pub(crate) struct Calls(Arc<Api>);
@@ -198,6 +207,9 @@ impl Calls {
         #[oai(name = "PRIVATE-TOKEN")]
         private_token: Header<Option<String>>,
     ) -> GetAnswer {
+        if !self.0.ways.opens(Way::UrlToken) {
+            return GetAnswer::BadRequest(PlainText(NOT_THIS_WAY.to_owned()));
+        }
         if let Err(refusal) = check_query(request.uri().query().unwrap_or_default()) {
             return GetAnswer::BadRequest(PlainText(refusal.0));
         }
@@ -216,7 +228,11 @@ impl Calls {
             project_name: project_name.0,
             index_name: index_name.0,
         };
-        match self.0.accept(&fields, &token, Source::AfterScript).await {
+        match self
+            .0
+            .accept(&fields, Some(&token), Source::AfterScript)
+            .await
+        {
             Ok(_) => GetAnswer::Ok(PlainText("OK!")),
             Err(Failure::Refused(refusal)) => GetAnswer::BadRequest(PlainText(refusal.0)),
             Err(Failure::Unavailable) => {
@@ -229,14 +245,22 @@ impl Calls {
     #[oai(path = "/v1/jobs", method = "post")]
     async fn post_job(
         &self,
-        /// Required: a GitLab token with the scope `read_api`.
+        /// A GitLab token with the scope `read_api`, with which the log is fetched.
         #[oai(name = "PRIVATE-TOKEN")]
         private_token: Header<Option<String>>,
+        /// `Bearer` and a secret that the operator shares with callers; the log is fetched with the
+        /// consumer's own GitLab token.
+        #[oai(name = "Authorization")]
+        authorization: Header<Option<String>>,
         body: UnrepeatedJson<JobNotice>,
     ) -> PostAnswer {
-        let Some(token) = private_token.0.as_deref().and_then(intake::token) else {
-            let detail = "give a GitLab token with the scope read_api in the header PRIVATE-TOKEN";
-            return PostAnswer::Unauthorized(problem(401, "Unauthorized", detail));
+        let (private_token, authorization) = (private_token.0, authorization.0);
+        let Ok(token) = self
+            .0
+            .caller(private_token.as_deref(), authorization.as_deref())
+        else {
+            let detail = self.0.ways.credentials();
+            return PostAnswer::Unauthorized(problem(401, "Unauthorized", &detail));
         };
         let body = body.0;
         let fields = Fields {
@@ -247,7 +271,7 @@ impl Calls {
             project_name: text(body.project_name),
             index_name: text(body.index_name),
         };
-        match self.0.accept(&fields, &token, Source::Api).await {
+        match self.0.accept(&fields, token.as_ref(), Source::Api).await {
             Ok(accepted) => PostAnswer::Accepted(Json(accepted)),
             Err(Failure::Refused(refusal)) => {
                 PostAnswer::BadRequest(problem(400, "Bad Request", &refusal.0))
@@ -260,17 +284,38 @@ impl Calls {
     }
 }
 
-enum Failure {
+pub(crate) enum Failure {
     Refused(Refusal),
     Unavailable,
 }
 
+/// No credential that is taken.
+struct Unknown;
+
 impl Api {
+    /// The GitLab token that a caller of `POST /v1/jobs` brought, or none where a shared secret is enough.
+    fn caller(
+        &self,
+        private_token: Option<&str>,
+        authorization: Option<&str>,
+    ) -> Result<Option<SecretString>, Unknown> {
+        if let Some(credential) = authorization {
+            let secret = credential.split_once(' ').filter(|(scheme, _)| {
+                // As RFC 9110 has it.
+                scheme.eq_ignore_ascii_case("bearer")
+            });
+            let is_known = secret.is_some_and(|(_, secret)| self.callers.allow(secret));
+            return if is_known { Ok(None) } else { Err(Unknown) };
+        }
+        let token = private_token.filter(|_| self.ways.opens(Way::PrivateToken));
+        token.and_then(intake::token).map(Some).ok_or(Unknown)
+    }
+
     /// Checks, seals, and publishes with a confirm.
-    async fn accept(
+    pub(crate) async fn accept(
         &self,
         fields: &Fields,
-        token: &SecretString,
+        token: Option<&SecretString>,
         source: Source,
     ) -> Result<Accepted, Failure> {
         let message = self

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use broker::{BrokerFlags, Settings};
 use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser, value_parser,
@@ -10,7 +10,12 @@ use clap::{
 use notice::{IndexName, IndexPatterns, Instance, SealKeys};
 use service::{cli::host_in_url, logs::LogFlags};
 
-use crate::health::Elasticsearch;
+use crate::{
+    health::Elasticsearch,
+    secrets::{self, Secrets, SigningKeys},
+    ways::{Way, Ways},
+    webhook::Callers,
+};
 
 /// Takes notices of CI jobs over HTTP and confirms them into RabbitMQ.
 #[derive(Debug, Parser)]
@@ -76,6 +81,22 @@ pub struct Flags {
     /// consumer: the default is right only where the consumer has `--es-index joblogs`.
     #[arg(long, env = "JOBLOGS_ES_INDEX", default_value = "joblogs")]
     pub es_index: String,
+    /// Ways in which notices may come, by commas; without it url-token, private-token and those for which
+    /// a secret is given.
+    #[arg(long, env = "JOBLOGS_ACCEPT", value_enum, value_delimiter = ',')]
+    pub accept: Vec<Way>,
+    /// Secrets that callers of POST /v1/jobs share with the listener, one a line: any of them will do.
+    #[arg(long, env = "JOBLOGS_API_SECRET", hide_env_values = true)]
+    pub api_secret: Option<String>,
+    /// File that holds the secrets of --api-secret.
+    #[arg(long, env = "JOBLOGS_API_SECRET_FILE")]
+    pub api_secret_file: Option<PathBuf>,
+    /// Secret tokens and signing tokens (whsec_…) of GitLab's webhooks, one a line: any of them will do.
+    #[arg(long, env = "JOBLOGS_WEBHOOK_SECRET", hide_env_values = true)]
+    pub webhook_secret: Option<String>,
+    /// File that holds the secrets of --webhook-secret.
+    #[arg(long, env = "JOBLOGS_WEBHOOK_SECRET_FILE")]
+    pub webhook_secret_file: Option<PathBuf>,
     /// Keys that seal callers' tokens, one a line; the first seals (`listener keygen` prints one).
     #[arg(long, env = "JOBLOGS_SEAL_KEY", hide_env_values = true)]
     pub seal_key: Option<String>,
@@ -135,7 +156,10 @@ pub struct Config {
     pub(crate) routing_key: String,
     pub(crate) instance: Instance,
     pub(crate) index_names: IndexPatterns,
-    pub(crate) seal_keys: SealKeys,
+    pub(crate) ways: Ways,
+    pub(crate) api_secrets: Secrets,
+    pub(crate) webhook_callers: Callers,
+    pub(crate) seal_keys: Option<SealKeys>,
     pub(crate) seal_seconds: i64,
     pub(crate) elasticsearch: Option<Elasticsearch>,
 }
@@ -145,12 +169,36 @@ impl Flags {
     pub fn into_config(self) -> Result<Config> {
         let instance = Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?;
         let own = IndexName::parse(&self.es_index).context("--es-index (JOBLOGS_ES_INDEX)")?;
-        let keys = service::secret::require(
+        let (api_secrets, signing) = secrets_of(
+            "--api-secret",
+            self.api_secret.as_ref(),
+            self.api_secret_file.as_ref(),
+        )?;
+        ensure!(
+            signing.is_empty(),
+            "--api-secret holds a signing token, which is for --webhook-secret"
+        );
+        let (secrets, keys) = secrets_of(
+            "--webhook-secret",
+            self.webhook_secret.as_ref(),
+            self.webhook_secret_file.as_ref(),
+        )?;
+        let webhook_callers = Callers { secrets, keys };
+        let ways = Ways::open(
+            &self.accept,
+            !api_secrets.is_empty(),
+            !webhook_callers.are_none(),
+        )?;
+        let keys = service::secret::read(
             "--seal-key",
             self.seal_key.as_deref(),
             self.seal_key_file.as_deref(),
-        )
-        .context("callers' tokens must be sealed before they enter the broker")?;
+        )?;
+        ensure!(
+            keys.is_some() || !ways.bring_tokens(),
+            "--seal-key is missing: callers' tokens must be sealed before they enter the broker; give it, or the path of a file that holds it (--seal-key-file)"
+        );
+        let keys = keys.as_ref().map(SealKeys::parse).transpose();
         Ok(Config {
             address: (self.bind, self.listen_port),
             broker: self.broker.settings()?,
@@ -158,11 +206,25 @@ impl Flags {
             routing_key: broker::short("--routekey", &self.routekey)?,
             instance,
             index_names: self.index_names.unwrap_or_default().and(&own),
-            seal_keys: SealKeys::parse(&keys).context("--seal-key (JOBLOGS_SEAL_KEY)")?,
+            ways,
+            api_secrets,
+            webhook_callers,
+            seal_keys: keys.context("--seal-key (JOBLOGS_SEAL_KEY)")?,
             seal_seconds: i64::from(self.seal_hours) * 3600,
             elasticsearch: self.elasticsearch.settings()?,
         })
     }
+}
+
+/// The secrets of a flag, or none where it is not given.
+fn secrets_of(
+    flag: &str,
+    value: Option<&String>,
+    file: Option<&PathBuf>,
+) -> Result<(Secrets, SigningKeys)> {
+    let text = service::secret::read(flag, value.map(String::as_str), file.map(PathBuf::as_path))?;
+    let parsed = text.as_ref().map(secrets::parse).transpose();
+    Ok(parsed.with_context(|| flag.to_owned())?.unwrap_or_default())
 }
 
 impl ElasticsearchFlags {

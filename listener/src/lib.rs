@@ -5,9 +5,13 @@
 mod api;
 mod flags;
 mod health;
+mod hooks;
 mod intake;
 mod repeats;
+mod secrets;
 mod server;
+mod ways;
+mod webhook;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -15,6 +19,7 @@ use anyhow::{Context, Result};
 
 pub use flags::{Cli, Command, Config, Flags};
 pub use server::Listener;
+pub use ways::Way;
 
 /// Prints a fresh seal key: one line, base64 of 32 random bytes.
 pub fn print_key() -> Result<()> {

@@ -4,11 +4,12 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use broker::{Publisher, PublisherSettings};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
 use poem::{
-    Endpoint, EndpointExt, IntoResponse, Request, Response, Route, Server,
+    Body, Endpoint, EndpointExt, IntoResponse, Request, Response, Route, Server,
     endpoint::make_sync,
-    error::{MethodNotAllowedError, NotFoundError, ReadBodyError},
+    error::{MethodNotAllowedError, NotFoundError},
     get,
     http::{Method, StatusCode},
     listener::{Acceptor, Listener as _, TcpAcceptor, TcpListener},
@@ -18,16 +19,25 @@ use service::{
     metrics::Metrics,
 };
 
+use tokio::sync::Semaphore;
+
 use crate::{
     Config,
     api::{self, Api, problem},
     health::{self, Health},
+    hooks,
     intake::{Refusal, Rules},
     repeats::harmless,
 };
 
 /// A notice has a few hundred bytes; with a JWT for a token a few thousand.
 const LARGEST_BODY: usize = 64 * 1024;
+/// A pipeline event tells of all its jobs, with half a KiB each, and of a commit with a message of any size.
+const LARGEST_WEBHOOK: usize = 1024 * 1024;
+/// The largest body that GitLab sends has 25 MB.
+const MOST_DISCARDED: usize = 32 * 1024 * 1024;
+/// So many that are larger than a notice are read at the same time.
+const LARGE_ONES: usize = 8;
 /// How long a body may take to arrive.
 const BODY: Duration = Duration::from_secs(5);
 /// How long open requests may take to end after the signal; above the confirm's 5 s.
@@ -89,7 +99,11 @@ impl Listener {
             readiness,
             elasticsearch: config.elasticsearch,
         });
+        let ways = config.ways.names();
         let api = Arc::new(Api {
+            ways: config.ways,
+            callers: config.api_secrets,
+            webhook_callers: config.webhook_callers,
             rules: Rules {
                 instance: config.instance,
                 index_names: config.index_names,
@@ -109,9 +123,9 @@ impl Listener {
                 "Elasticsearch's certificate is not checked (--es-verify-ssl false): anybody on the way can answer /healthcheck?elasticsearch"
             );
         }
-        tracing::info!(%address, "listening");
+        tracing::info!(%address, ways, "listening");
         tracing::warn!(
-            "plain HTTP: tokens in URLs and headers can be read on the way; put TLS in front of networks that you don't trust"
+            "plain HTTP: tokens and secrets can be read on the way; put TLS in front of networks that you don't trust"
         );
         Server::new_with_acceptor(acceptor)
             .run_with_graceful_shutdown(
@@ -141,9 +155,10 @@ fn routes(
         .at("/openapi.json", document)
         .nest("/docs", Route::new().at("/", page))
         .at("/healthcheck", get(health::healthcheck));
+    let large_ones = Arc::new(Semaphore::new(LARGE_ONES));
     admin::add_routes(routes, health.readiness.clone(), metrics)
         .data(health)
-        .around(bounded)
+        .around(move |endpoint, request| bounded(endpoint, request, large_ones.clone()))
 }
 
 /// The page at `/docs`. Poem's own is titled «Swagger UI», lacks a doctype, which browsers take for
@@ -166,16 +181,39 @@ fn page(html: &str) -> impl Endpoint<Output = Response> + 'static {
 
 /// Bounds the body (poem's own limit looks at Content-Length alone) and turns every error into
 /// a fixed sentence: the framework's texts may quote what was sent.
-async fn bounded<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> poem::Result<Response> {
-    let body = request.take_body().into_bytes_limit(LARGEST_BODY);
-    match tokio::time::timeout(BODY, body).await {
-        Ok(Ok(bytes)) => request.set_body(bytes),
-        Ok(Err(ReadBodyError::PayloadTooLarge)) => {
-            return Ok(refusal(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the body is larger than 64 KiB",
-            ));
+async fn bounded<E: Endpoint>(
+    endpoint: Arc<E>,
+    mut request: Request,
+    large_ones: Arc<Semaphore>,
+) -> poem::Result<Response> {
+    let is_webhook = request.uri().path() == hooks::PATH;
+    let (largest, too_large) = if is_webhook {
+        (LARGEST_WEBHOOK, "the body is larger than 1 MiB")
+    } else {
+        (LARGEST_BODY, "the body is larger than 64 KiB")
+    };
+    let size: Option<usize> = request
+        .header("content-length")
+        .and_then(|it| it.parse().ok());
+    let may_be_large = is_webhook && size.is_none_or(|size| size > LARGEST_BODY);
+    let body = request.take_body();
+    let read = async {
+        let turn = if may_be_large {
+            large_ones.acquire().await.ok()
+        } else {
+            None
+        };
+        let bytes = bytes_of(body, largest).await?;
+        std::io::Result::Ok((bytes, turn))
+    };
+    let read = tokio::time::timeout(BODY, read).await;
+    // Kept until the body is done with.
+    let _turn = match read {
+        Ok(Ok((Some(bytes), turn))) => {
+            request.set_body(bytes);
+            turn
         }
+        Ok(Ok((None, _))) => return Ok(refusal(StatusCode::PAYLOAD_TOO_LARGE, too_large)),
         Ok(Err(_)) => {
             return Ok(refusal(
                 StatusCode::BAD_REQUEST,
@@ -188,7 +226,7 @@ async fn bounded<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> poem::R
                 "the body took longer than 5 s",
             ));
         }
-    }
+    };
     match endpoint.call(request).await {
         Ok(answer) => Ok(answer.into_response()),
         Err(error) if error.is::<NotFoundError>() => Ok(refusal(
@@ -197,6 +235,24 @@ async fn bounded<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> poem::R
         )),
         Err(error) => Ok(refusal(error.status(), &sentence(&error))),
     }
+}
+
+/// The bytes of a body, or `None` where there are too many. The others are read all the same, up to a bound:
+/// who still sends when the connection is closed sees no answer.
+async fn bytes_of(body: Body, most: usize) -> std::io::Result<Option<Bytes>> {
+    let mut pieces = std::pin::pin!(body.into_bytes_stream());
+    let (mut bytes, mut came) = (BytesMut::new(), 0);
+    while let Some(piece) = pieces.try_next().await? {
+        came += piece.len();
+        if came <= most {
+            bytes.extend_from_slice(&piece);
+        } else if came <= MOST_DISCARDED {
+            bytes = BytesMut::new();
+        } else {
+            break;
+        }
+    }
+    Ok((came <= most).then(|| bytes.freeze()))
 }
 
 /// A notice comes by `GET` or `POST`. Left to poem, a `HEAD` would be a `GET`, and publish.

@@ -52,11 +52,30 @@ impl World {
         Ok(Listener::new(program, &address))
     }
 
+    /// A listener that serves, with more variables than the usual ones.
+    pub(crate) async fn listener_with(&self, more: &[(&'static str, String)]) -> Result<Listener> {
+        let (port, gitlab) = (self.servers.rabbitmq.port, self.gitlab.url());
+        let starting = self.listener_starting_with(port, &gitlab, more);
+        let (program, address) = starting.await?;
+        self.is_ready(&program, &address).await?;
+        Ok(Listener::new(program, &address))
+    }
+
     /// The same, not ready yet, and where it listens.
     pub(crate) async fn listener_starting(
         &self,
         rabbitmq_port: u16,
         gitlab: &str,
+    ) -> Result<(Arc<Program>, String)> {
+        self.listener_starting_with(rabbitmq_port, gitlab, &[])
+            .await
+    }
+
+    async fn listener_starting_with(
+        &self,
+        rabbitmq_port: u16,
+        gitlab: &str,
+        more: &[(&'static str, String)],
     ) -> Result<(Arc<Program>, String)> {
         let flags = [
             "--bind",
@@ -70,6 +89,7 @@ impl World {
         let flags = [&flags[..], &["--es-index", &self.name]].concat();
         let mut variables = self.broker_variables(rabbitmq_port);
         variables.push(("JOBLOGS_SEAL_KEY", self.seal_key.clone()));
+        variables.extend_from_slice(more);
         let program = self.start("listener", &flags, &variables)?;
         let address = self.address(&program, "listening").await?;
         Ok((program, address))

@@ -7,6 +7,7 @@ mod cast;
 mod chronicle;
 mod consumer;
 mod containers;
+mod hook;
 mod interrupt;
 mod length;
 mod line;

@@ -1,6 +1,7 @@
 //! The tests, by what they promise about.
 
 mod demo;
+mod doors;
 mod faults;
 mod forge;
 mod happy;
@@ -103,6 +104,9 @@ tests! {
         forge::b16_a_redirect_opens_no_connection_elsewhere,
         secrets::a_token_is_nowhere_in_clear,
         intake::a_broker_that_is_down_means_503_and_recovery,
+        doors::events_and_shared_secrets_bring_logs_by_the_operators_token,
+        doors::d22_only_right_secrets_publish_and_two_are_right_while_rotating,
+        doors::c21_irrelevant_events_get_2xx_and_malformed_ones_echo_nothing,
         loss::a10_ten_notices_on_three_consumers_leave_one_copy,
         loss::a11_the_same_job_again_after_midnight_adds_nothing,
         faults::lines_that_elasticsearch_does_not_take_are_recorded,

@@ -1,0 +1,242 @@
+//! The call that GitLab's webhooks make, and its OpenAPI description.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use notice::Source;
+use poem::{Request, RequestBody, Result};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions, Object, OpenApi, Tags,
+    error::ContentTypeError,
+    param::Header,
+    payload::Json,
+    registry::{MetaRequest, Registry},
+    types::{Any, Example, ParseFromJSON},
+};
+
+use crate::{
+    api::{Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, problem},
+    webhook::{self, Credentials, Event, Malformed},
+};
+
+/// Where GitLab calls.
+pub(crate) const PATH: &str = "/v1/webhooks/gitlab";
+
+/// What GitLab sends, as far as it is read: a job event (`object_kind` is `build`) or a pipeline event.
+/// Other events and other fields pass.
+#[derive(Object)]
+#[oai(example, skip_serializing_if_is_none)]
+struct WebhookEvent {
+    /// `build`, `pipeline`, or another event, which is taken and ignored.
+    object_kind: Option<String>,
+    /// The job's id.
+    build_id: Option<u64>,
+    /// The job's status; those of jobs that go on are taken and ignored.
+    build_status: Option<String>,
+    /// The job's name.
+    build_name: Option<String>,
+    /// The project's id.
+    project_id: Option<u64>,
+    /// The project; `id` and `path_with_namespace` are read.
+    project: Option<Any<serde_json::Value>>,
+    /// The runner; `id` is read.
+    runner: Option<Any<serde_json::Value>>,
+    /// Of a pipeline event: `status` is read.
+    object_attributes: Option<Any<serde_json::Value>>,
+    /// Of a pipeline event, its jobs: `id`, `status`, `name` and `runner` are read.
+    builds: Option<Vec<Any<serde_json::Value>>>,
+}
+
+impl Example for WebhookEvent {
+    fn example() -> Self {
+        let project = serde_json::json!({"id": 42, "path_with_namespace": "acme/demo"});
+        Self {
+            object_kind: Some("build".to_owned()),
+            build_id: Some(4711),
+            build_status: Some("failed".to_owned()),
+            build_name: Some("test".to_owned()),
+            project_id: Some(42),
+            project: Some(Any(project)),
+            runner: Some(Any(serde_json::json!({"id": 7}))),
+            object_attributes: None,
+            builds: None,
+        }
+    }
+}
+
+/// Jobs whose logs will be fetched.
+#[derive(Object)]
+#[oai(example)]
+struct Taken {
+    /// How many.
+    jobs: u64,
+}
+
+impl Example for Taken {
+    fn example() -> Self {
+        Self { jobs: 1 }
+    }
+}
+
+/// An event that has nothing for us: no fault of anybody's.
+#[derive(Object)]
+#[oai(example)]
+struct Ignored {
+    /// Why.
+    ignored: String,
+}
+
+impl Example for Ignored {
+    fn example() -> Self {
+        Self {
+            ignored: "the job is not over".to_owned(),
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum HookAnswer {
+    /// The event was taken, and has nothing for us.
+    #[oai(status = 200)]
+    Ignored(Json<Ignored>),
+    /// Its notices are in the queue.
+    #[oai(status = 202)]
+    Taken(Json<Taken>),
+    /// The body is no JSON object.
+    #[oai(status = 400, content_type = "application/problem+json")]
+    BadRequest(Json<Problem>),
+    /// `X-Gitlab-Token` or the signature is missing or wrong, or the signature's time is not ours.
+    #[oai(status = 401, content_type = "application/problem+json")]
+    Unauthorized(Json<Problem>),
+    /// A field that is needed is missing or of another type; `detail` names it.
+    #[oai(status = 422, content_type = "application/problem+json")]
+    Unprocessable(Json<Problem>),
+    /// RabbitMQ did not confirm that it has the notices.
+    #[oai(status = 503, content_type = "application/problem+json")]
+    Unavailable(
+        Json<Problem>,
+        /// After how many seconds to try again.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
+}
+
+#[derive(Tags)]
+enum Group {
+    /// From GitLab itself, without any change to a pipeline.
+    Webhooks,
+}
+
+/// The call, for a listener that has secrets for it.
+pub(crate) struct Hooks(pub(crate) Arc<Api>);
+
+#[OpenApi(tag = "Group::Webhooks")]
+impl Hooks {
+    /// Take a job or pipeline event of GitLab's
+    ///
+    /// Every well-formed event is answered with 2xx, for GitLab switches off a webhook that fails. The log
+    /// is fetched with the consumer's own GitLab token.
+    #[oai(path = "/v1/webhooks/gitlab", method = "post")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one argument a documented header"
+    )]
+    async fn webhook(
+        &self,
+        /// The webhook's secret token.
+        #[oai(name = "X-Gitlab-Token")]
+        token: Header<Option<String>>,
+        /// The delivery's id, a part of what is signed.
+        #[oai(name = "webhook-id")]
+        id: Header<Option<String>>,
+        /// When it was signed: seconds since the epoch, at most five minutes from now.
+        #[oai(name = "webhook-timestamp")]
+        timestamp: Header<Option<String>>,
+        /// Signatures as Standard Webhooks has them: `v1,BASE64`, by spaces. Where there is one, it counts
+        /// and `X-Gitlab-Token` does not.
+        #[oai(name = "webhook-signature")]
+        signature: Header<Option<String>>,
+        body: RawJson<WebhookEvent>,
+    ) -> HookAnswer {
+        let credentials = Credentials {
+            token: token.0.as_deref(),
+            id: id.0.as_deref(),
+            timestamp: timestamp.0.as_deref(),
+            signature: signature.0.as_deref(),
+        };
+        let callers = &self.0.webhook_callers;
+        if !callers.know(&credentials, &body.bytes, Timestamp::now()) {
+            let detail = "give the webhook one of the secrets of --webhook-secret, as its secret token or its signing token";
+            return HookAnswer::Unauthorized(problem(401, "Unauthorized", detail));
+        }
+        let jobs = match webhook::read(&body.bytes) {
+            Ok(Event::Ended(jobs)) => jobs,
+            Ok(Event::Irrelevant(why)) => {
+                let ignored = why.to_owned();
+                return HookAnswer::Ignored(Json(Ignored { ignored }));
+            }
+            Err(Malformed::NoJson) => {
+                let detail = "the body is no JSON object";
+                return HookAnswer::BadRequest(problem(400, "Bad Request", detail));
+            }
+            Err(Malformed::Field(field)) => return unprocessable(field),
+        };
+        let accept = |job| self.0.accept(job, None, Source::Webhook);
+        match try_join_all(jobs.iter().map(accept)).await {
+            Ok(accepted) => {
+                let jobs = accepted.len() as u64;
+                HookAnswer::Taken(Json(Taken { jobs }))
+            }
+            Err(Failure::Refused(refusal)) => unprocessable(&refusal.0),
+            Err(Failure::Unavailable) => {
+                let problem = problem(503, "Service Unavailable", UNAVAILABLE);
+                HookAnswer::Unavailable(problem, RETRY_AFTER)
+            }
+        }
+    }
+}
+
+fn unprocessable(what: &str) -> HookAnswer {
+    let detail = format!("missing or malformed: {what}");
+    HookAnswer::Unprocessable(problem(422, "Unprocessable Entity", &detail))
+}
+
+/// A JSON body as it came, for a signature is made over its bytes; in the OpenAPI document it is `Json<T>`.
+struct RawJson<T> {
+    bytes: Bytes,
+    form: PhantomData<T>,
+}
+
+impl<'a, T: ParseFromJSON> ApiExtractor<'a> for RawJson<T> {
+    const TYPES: &'static [ApiExtractorType] = <Json<T> as ApiExtractor>::TYPES;
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        <Json<T> as ApiExtractor>::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        <Json<T> as ApiExtractor>::request_meta()
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> Result<Self> {
+        let kind = request.content_type().unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case("application/json") {
+            let content_type = kind.to_owned();
+            return Err(ContentTypeError::NotSupported { content_type }.into());
+        }
+        Ok(Self {
+            bytes: body.take()?.into_bytes().await?,
+            form: PhantomData,
+        })
+    }
+}

@@ -1,0 +1,334 @@
+//! What GitLab's webhooks send: who sent it, and which jobs it says are over.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::{
+    intake::Fields,
+    secrets::{Secrets, SigningKeys},
+};
+
+/// Seconds by which a signed delivery may be older or newer than our clock says.
+const TOLERANCE: i64 = 5 * 60;
+/// Jobs of one pipeline that are taken from one delivery; GitLab's own limit is 500 in most plans.
+const MOST_JOBS: usize = 2_000;
+
+/// Who may call.
+pub(crate) struct Callers {
+    pub(crate) secrets: Secrets,
+    pub(crate) keys: SigningKeys,
+}
+
+/// The credentials of one delivery, as they stand in its headers.
+#[derive(Default)]
+pub(crate) struct Credentials<'a> {
+    /// `X-Gitlab-Token`.
+    pub(crate) token: Option<&'a str>,
+    /// `webhook-id`.
+    pub(crate) id: Option<&'a str>,
+    /// `webhook-timestamp`.
+    pub(crate) timestamp: Option<&'a str>,
+    /// `webhook-signature`.
+    pub(crate) signature: Option<&'a str>,
+}
+
+/// What a delivery says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// These jobs are over.
+    Ended(Vec<Fields>),
+    /// Nothing for us, and why.
+    Irrelevant(&'static str),
+}
+
+/// A body that is none of GitLab's, in one fixed sentence.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// It is no JSON object.
+    NoJson,
+    /// This field is missing, or of another type.
+    Field(&'static str),
+}
+
+impl Callers {
+    /// Whether nobody may call.
+    pub(crate) fn are_none(&self) -> bool {
+        self.secrets.is_empty() && self.keys.is_empty()
+    }
+
+    /// Whether the delivery is from whom it should be. Where it is signed, the signature counts alone.
+    pub(crate) fn know(&self, given: &Credentials<'_>, body: &[u8], now: Timestamp) -> bool {
+        let Some(signature) = given.signature else {
+            return given.token.is_some_and(|token| self.secrets.allow(token));
+        };
+        let (Some(id), Some(timestamp)) = (given.id, given.timestamp) else {
+            return false;
+        };
+        let is_fresh = timestamp
+            .parse()
+            .is_ok_and(|at: i64| now.as_second().abs_diff(at) <= TOLERANCE.unsigned_abs());
+        let content: [&[u8]; 5] = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        is_fresh && self.keys.signed(&content, signature)
+    }
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    object_kind: Option<String>,
+}
+
+/// A Job Hook. GitLab's other fields pass, here and below.
+#[derive(Deserialize)]
+struct JobHook {
+    build_id: Option<u64>,
+    build_status: Option<String>,
+    #[serde(default)]
+    build_name: String,
+    project_id: Option<u64>,
+    runner: Option<Runner>,
+    project: Option<Project>,
+}
+
+/// A Pipeline Hook.
+#[derive(Deserialize)]
+struct PipelineHook {
+    object_attributes: Option<Pipeline>,
+    project: Option<Project>,
+    builds: Option<Vec<Build>>,
+}
+
+#[derive(Deserialize)]
+struct Pipeline {
+    status: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Build {
+    id: Option<u64>,
+    status: Option<String>,
+    #[serde(default)]
+    name: String,
+    runner: Option<Runner>,
+}
+
+#[derive(Deserialize)]
+struct Runner {
+    id: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Project {
+    id: Option<u64>,
+    path_with_namespace: Option<String>,
+}
+
+/// Reads a body.
+pub(crate) fn read(body: &[u8]) -> Result<Event, Malformed> {
+    // To serde a list would be a struct without names.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Malformed::NoJson);
+    }
+    let kind: Kind = serde_json::from_slice(body).map_err(|_| Malformed::NoJson)?;
+    match kind.object_kind.as_deref() {
+        Some("build") => serde_json::from_slice::<JobHook>(body)
+            .map_err(|_| Malformed::Field("a field of the job"))?
+            .event(),
+        Some("pipeline") => serde_json::from_slice::<PipelineHook>(body)
+            .map_err(|_| Malformed::Field("a field of the pipeline"))?
+            .event(),
+        Some(_) => Ok(Event::Irrelevant("it is not about jobs")),
+        // System Hooks about users and groups have `event_name` instead.
+        None => Ok(Event::Irrelevant("it has no object_kind")),
+    }
+}
+
+impl JobHook {
+    fn event(self) -> Result<Event, Malformed> {
+        let status = self.build_status.ok_or(Malformed::Field("build_status"))?;
+        if !is_over(&status) {
+            return Ok(Event::Irrelevant("the job is not over"));
+        }
+        let job = self.build_id.ok_or(Malformed::Field("build_id"))?;
+        let project = self.project.as_ref();
+        let project_id = self.project_id.or(project.and_then(|it| it.id));
+        let project_id = project_id.ok_or(Malformed::Field("project_id"))?;
+        let fields = fields(
+            project_id,
+            project,
+            job,
+            self.build_name,
+            self.runner.as_ref(),
+        );
+        Ok(Event::Ended(vec![fields]))
+    }
+}
+
+impl PipelineHook {
+    fn event(self) -> Result<Event, Malformed> {
+        let status = self.object_attributes.and_then(|it| it.status);
+        let status = status.ok_or(Malformed::Field("object_attributes.status"))?;
+        if !is_over(&status) {
+            return Ok(Event::Irrelevant("the pipeline is not over"));
+        }
+        let project = self.project.as_ref();
+        let project_id = project.and_then(|it| it.id);
+        let project_id = project_id.ok_or(Malformed::Field("project.id"))?;
+        let builds = self.builds.ok_or(Malformed::Field("builds"))?;
+        if builds.len() > MOST_JOBS {
+            return Err(Malformed::Field("builds (too many)"));
+        }
+        let mut jobs = Vec::new();
+        for build in builds {
+            // A job that was skipped or waits for a person has no log.
+            if build
+                .status
+                .as_deref()
+                .is_some_and(|it| is_over(it) && it != "skipped")
+            {
+                let id = build.id.ok_or(Malformed::Field("builds.id"))?;
+                jobs.push(fields(
+                    project_id,
+                    project,
+                    id,
+                    build.name,
+                    build.runner.as_ref(),
+                ));
+            }
+        }
+        if jobs.is_empty() {
+            return Ok(Event::Irrelevant("no job of the pipeline has ended"));
+        }
+        Ok(Event::Ended(jobs))
+    }
+}
+
+fn fields(
+    project_id: u64,
+    project: Option<&Project>,
+    job: u64,
+    name: String,
+    runner: Option<&Runner>,
+) -> Fields {
+    // As `CI_PROJECT_NAME` has it.
+    let path = project.and_then(|it| it.path_with_namespace.as_deref());
+    let project_name = path.and_then(|path| path.rsplit('/').next());
+    Fields {
+        project_id: Some(project_id.to_string()),
+        job_id: Some(job.to_string()),
+        runner_id: runner.and_then(|it| it.id).map(|id| id.to_string()),
+        job_name: Some(name),
+        project_name: project_name.map(str::to_owned),
+        index_name: None,
+    }
+}
+
+/// Whether a job, or a pipeline, of this status has ended for good.
+fn is_over(status: &str) -> bool {
+    matches!(status, "success" | "failed" | "canceled" | "skipped")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(body: &Value) -> Result<Event, Malformed> {
+        super::read(body.to_string().as_bytes())
+    }
+
+    /// After GitLab's documentation of job events.
+    fn job_hook(status: &str) -> Value {
+        json!({
+            "object_kind": "build", "ref": "main", "tag": false, "build_id": 1977, "build_name": "test",
+            "build_stage": "test", "build_status": status, "build_created_at": "2021-02-23T02:41:37.886Z",
+            "build_failure_reason": "unknown_failure", "pipeline_id": 2366, "project_id": 380,
+            "project_name": "GitLab Org / GitLab Test", "user": {"id": 3, "name": "User"},
+            "commit": {"id": 2366, "status": "running"},
+            "project": {"id": 380, "path_with_namespace": "gitlab-org/gitlab-test"},
+            "runner": {"active": true, "id": 380_987, "tags": ["linux", "docker"]}, "environment": null,
+        })
+    }
+
+    fn pipeline_hook(status: &str) -> Value {
+        json!({
+            "object_kind": "pipeline",
+            "object_attributes": {"id": 31, "status": status, "stages": ["build", "test"]},
+            "project": {"id": 1, "path_with_namespace": "gitlab-org/gitlab-test"},
+            "builds": [
+                {"id": 380, "stage": "deploy", "name": "production", "status": "skipped", "runner": null},
+                {"id": 377, "name": "test-image", "status": "success", "runner": {"id": 380_987}},
+                {"id": 378, "name": "test-build", "status": "failed", "runner": null},
+                {"id": 379, "name": "staging", "status": "manual"},
+            ],
+        })
+    }
+
+    #[test]
+    fn a_job_that_is_over_is_a_notice() {
+        for status in ["success", "failed", "canceled"] {
+            let Ok(Event::Ended(jobs)) = read(&job_hook(status)) else {
+                panic!("{status}");
+            };
+            let job = &jobs[0];
+            assert_eq!(job.job_id.as_deref(), Some("1977"));
+            assert_eq!(job.project_id.as_deref(), Some("380"));
+            assert_eq!(job.runner_id.as_deref(), Some("380987"));
+            assert_eq!(job.job_name.as_deref(), Some("test"));
+            assert_eq!(job.project_name.as_deref(), Some("gitlab-test"));
+        }
+        for status in ["created", "pending", "running", "canceling", "manual"] {
+            let event = read(&job_hook(status));
+            assert!(matches!(event, Ok(Event::Irrelevant(_))), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_pipeline_that_is_over_is_a_notice_of_each_job_that_ran() {
+        let Ok(Event::Ended(jobs)) = read(&pipeline_hook("failed")) else {
+            panic!("no jobs");
+        };
+        let ids: Vec<_> = jobs
+            .iter()
+            .filter_map(|job| job.job_id.as_deref())
+            .collect();
+        assert_eq!(ids, ["377", "378"]);
+        let event = read(&pipeline_hook("running"));
+        assert!(matches!(event, Ok(Event::Irrelevant(_))));
+    }
+
+    #[test]
+    fn what_is_not_about_jobs_is_no_fault() {
+        for body in [
+            json!({"object_kind": "push"}),
+            json!({"object_kind": "deployment", "status": "success"}),
+            json!({"event_name": "user_create"}),
+            json!({}),
+        ] {
+            assert!(matches!(read(&body), Ok(Event::Irrelevant(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_missing_is_named() {
+        for field in ["build_id", "build_status"] {
+            let mut hook = job_hook("success");
+            hook[field] = Value::Null;
+            assert_eq!(read(&hook), Err(Malformed::Field(field)));
+        }
+        let mut hook = job_hook("success");
+        hook["project_id"] = Value::Null;
+        assert!(read(&hook).is_ok(), "it stands in the project, too");
+        hook["project"] = Value::Null;
+        assert_eq!(read(&hook), Err(Malformed::Field("project_id")));
+        hook["build_id"] = json!("1977");
+        assert_eq!(read(&hook), Err(Malformed::Field("a field of the job")));
+        for body in ["", "[1]", "[\"build\"]", "\"build\"", "{\"object_kind\":"] {
+            assert_eq!(
+                super::read(body.as_bytes()),
+                Err(Malformed::NoJson),
+                "{body}"
+            );
+        }
+    }
+}
