@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use notice::{Instances, JobId, SealKeys};
-use secrecy::SecretString;
+use service::secret::Changing;
 
 use crate::{
     elasticsearch::Elasticsearch, flags::Naming, gitlab::Gitlab, job::Job, places::Places,
@@ -33,7 +33,7 @@ pub(crate) struct Forge {
     /// Its API.
     pub(crate) gitlab: Gitlab,
     /// The operator's token.
-    pub(crate) token: Option<SecretString>,
+    pub(crate) token: Option<Changing>,
 }
 
 /// Where a message is, for whoever finds out that its work panicked or took too long.

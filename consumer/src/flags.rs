@@ -6,8 +6,7 @@ use anyhow::{Context, Result, bail};
 use broker::{ConsumerBrokerFlags, topology::Queues};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use notice::{IndexName, IndexPatterns, Instance, SealKeys};
-use secrecy::SecretString;
-use service::{admin::Readiness, cli::host_in_url, logs::LogFlags};
+use service::{admin::Readiness, cli::host_in_url, logs::LogFlags, secret::Changing};
 use url::Url;
 
 use crate::{
@@ -65,7 +64,7 @@ pub struct Flags {
     /// 2,000 a minute from a user.
     #[arg(long, env = "JOBLOGS_GITLAB_RATE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub gitlab_rate: u32,
-    /// File that holds the token of --gitlab-token.
+    /// File that holds the token of --gitlab-token; it is read again when it changes.
     #[arg(long, env = "JOBLOGS_GITLAB_TOKEN_FILE")]
     pub gitlab_token_file: Option<PathBuf>,
     /// Keys that open sealed tokens, one a line: those of the listener.
@@ -193,7 +192,7 @@ pub struct Config {
     pub(crate) broker: broker::Settings,
     pub(crate) queues: Queues,
     pub(crate) gitlab: Gitlab,
-    pub(crate) gitlab_token: Option<SecretString>,
+    pub(crate) gitlab_token: Option<Changing>,
     pub(crate) seal_keys: SealKeys,
     pub(crate) concurrency: u16,
     pub(crate) patience: Duration,
@@ -221,7 +220,7 @@ impl Flags {
             self.seal_key_file.as_deref(),
         )
         .context("sealed tokens can't be opened without the listener's key")?;
-        let gitlab_token = service::secret::read(
+        let gitlab_token = Changing::read(
             "--gitlab-token",
             self.gitlab_token.as_deref(),
             self.gitlab_token_file.as_deref(),

@@ -9,6 +9,7 @@ use notice::{Message, Token, TokenBinding};
 use reqwest::Response;
 use secrecy::SecretString;
 use serde_json::Value;
+use service::secret::Changing;
 
 use crate::{
     attempt::Attempt,
@@ -216,10 +217,14 @@ impl<'a> Work<'a> {
                     .open(sealed, binding(self.message), now);
                 opened.map_err(|error| self.dead(&error, State::Forbidden))
             }
-            Token::Absent => self.forge.token.clone().ok_or_else(|| {
-                let missing = "the notice brought no GitLab token, and there is no --gitlab-token";
-                self.dead(&missing, State::Forbidden)
-            }),
+            Token::Absent => {
+                let token = self.forge.token.as_ref().map(Changing::current);
+                token.ok_or_else(|| {
+                    let missing =
+                        "the notice brought no GitLab token, and there is no --gitlab-token";
+                    self.dead(&missing, State::Forbidden)
+                })
+            }
         }
     }
 

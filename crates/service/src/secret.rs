@@ -1,6 +1,10 @@
 //! Secrets: each is given as a flag, a variable, or the path of a file that holds it.
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use anyhow::{Context, Result, bail};
 use secrecy::SecretString;
@@ -30,8 +34,75 @@ pub fn require(flag: &str, value: Option<&str>, file: Option<&Path>) -> Result<S
     })
 }
 
+/// A secret that may change while the program runs: it is read again when its file has changed.
+#[derive(Debug)]
+pub struct Changing {
+    flag: &'static str,
+    file: Option<PathBuf>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    secret: SecretString,
+    /// When its file had been written.
+    written: Option<SystemTime>,
+}
+
+impl Changing {
+    /// As [`read`].
+    pub fn read(
+        flag: &'static str,
+        value: Option<&str>,
+        file: Option<&Path>,
+    ) -> Result<Option<Self>> {
+        let written = file.and_then(written);
+        let secret = read(flag, value, file)?;
+        Ok(secret.map(|secret| Self {
+            flag,
+            file: file.map(Path::to_owned),
+            known: Mutex::new(Known { secret, written }),
+        }))
+    }
+
+    /// The secret as its file holds it now. While that can't be read, or holds none, the last one stays.
+    pub fn current(&self) -> SecretString {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = &self.file else {
+            return known.secret.clone();
+        };
+        let written = written(file);
+        if written.is_some() && written != known.written {
+            known.written = written;
+            match read(self.flag, None, Some(file)) {
+                Ok(Some(secret)) => {
+                    tracing::info!(
+                        flag = self.flag,
+                        "the secret's file has changed and was read again"
+                    );
+                    known.secret = secret;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "the last secret stays in use");
+                }
+            }
+        }
+        known.secret.clone()
+    }
+}
+
+fn written(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file)
+        .and_then(|file| file.modified())
+        .ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use secrecy::ExposeSecret;
 
     use super::*;
@@ -64,11 +135,38 @@ mod tests {
                 .contains("--x-file")
         );
         assert!(read("--x", Some(""), None).is_err());
+        assert!(Changing::read("--x", None, None).unwrap().is_none());
         assert!(
             require("--x", None, None)
                 .unwrap_err()
                 .to_string()
                 .contains("--x")
         );
+    }
+
+    #[test]
+    fn a_secret_is_read_again_when_its_file_changes() {
+        let path = std::env::temp_dir().join(format!("joblogs-changing-{}", std::process::id()));
+        let first = SystemTime::now() - Duration::from_mins(1);
+        let mut writes = 0;
+        let mut write = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            writes += 1;
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(first + Duration::from_secs(writes))
+                .unwrap();
+        };
+        write("one\n");
+        let secret = Changing::read("--x", None, Some(&path)).unwrap().unwrap();
+        assert_eq!(secret.current().expose_secret(), "one");
+        write("two\n");
+        assert_eq!(secret.current().expose_secret(), "two");
+        write("");
+        assert_eq!(secret.current().expose_secret(), "two", "it holds none");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(secret.current().expose_secret(), "two", "it is away");
+        write("three");
+        assert_eq!(secret.current().expose_secret(), "three");
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use e2e::gitlab::{Job, Status, Trace};
+use e2e::gitlab::{Job, Scope, Status, Trace};
 use futures_util::stream;
 use jiff::{Timestamp, ToSpan as _};
 use reqwest::{Body, RequestBuilder, StatusCode};
@@ -192,9 +192,12 @@ pub(crate) async fn events_and_shared_secrets_bring_logs_by_the_operators_token(
 ) -> Result<()> {
     world.set_up().await?;
     let listener = listener(world).await?;
-    let token = world.secret("gitlab-token", world.token.value())?;
+    // The operator exchanges the token under a running consumer.
+    let revoked = world.gitlab.token(Scope::Revoked, &[&world.project]);
+    let token = world.secret("gitlab-token", revoked.value())?;
     let variables = [("JOBLOGS_GITLAB_TOKEN_FILE", token)];
     world.consumer_with(&world.gitlab.url(), &variables).await?;
+    world.secret("gitlab-token", world.token.value())?;
     let [by_event, by_secret] =
         [100, 200].map(|lines| world.job().trace(Trace::Lines(lines)).finished());
     let event = job_event(&by_event);
