@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::Publisher;
+use metrics::counter;
 use notice::Source;
 use poem::{Request, Result};
 use poem_openapi::{
@@ -313,6 +314,27 @@ impl Api {
 
     /// Checks, seals, and publishes with a confirm.
     pub(crate) async fn accept(
+        &self,
+        fields: &Fields,
+        token: Option<&SecretString>,
+        source: Source,
+    ) -> Result<Accepted, Failure> {
+        let way = match source {
+            Source::Webhook => "webhook",
+            Source::AfterScript => "get",
+            _ => "post",
+        };
+        let outcome = self.confirm(fields, token, source).await;
+        let name = match &outcome {
+            Ok(_) => "accepted",
+            Err(Failure::Refused(_)) => "refused",
+            Err(Failure::Unavailable) => "unavailable",
+        };
+        counter!("joblogs_notices_total", "way" => way, "outcome" => name).increment(1);
+        outcome
+    }
+
+    async fn confirm(
         &self,
         fields: &Fields,
         token: Option<&SecretString>,

@@ -12,6 +12,7 @@ use service::{cli::host_in_url, logs::LogFlags};
 
 use crate::{
     health::Elasticsearch,
+    limits::Limits,
     secrets::{self, Secrets, SigningKeys},
     ways::{Way, Ways},
     webhook::Callers,
@@ -97,6 +98,13 @@ pub struct Flags {
     /// File that holds the secrets of --webhook-secret.
     #[arg(long, env = "JOBLOGS_WEBHOOK_SECRET_FILE")]
     pub webhook_secret_file: Option<PathBuf>,
+    /// Requests a second that are looked at; the others get 429. 0: as many as come.
+    #[arg(long, env = "JOBLOGS_RATE", default_value_t = 5_000)]
+    pub rate: u32,
+    /// The same of one client: of an IPv4 address, or of an IPv6 network of 64 bits. Behind a reverse proxy
+    /// all clients are one.
+    #[arg(long, env = "JOBLOGS_CLIENT_RATE", default_value_t = 1_000)]
+    pub client_rate: u32,
     /// Keys that seal callers' tokens, one a line; the first seals (`listener keygen` prints one).
     #[arg(long, env = "JOBLOGS_SEAL_KEY", hide_env_values = true)]
     pub seal_key: Option<String>,
@@ -156,6 +164,7 @@ pub struct Config {
     pub(crate) routing_key: String,
     pub(crate) instance: Instance,
     pub(crate) index_names: IndexPatterns,
+    pub(crate) limits: Limits,
     pub(crate) ways: Ways,
     pub(crate) api_secrets: Secrets,
     pub(crate) webhook_callers: Callers,
@@ -206,6 +215,7 @@ impl Flags {
             routing_key: broker::short("--routekey", &self.routekey)?,
             instance,
             index_names: self.index_names.unwrap_or_default().and(&own),
+            limits: Limits::new(self.rate, self.client_rate),
             ways,
             api_secrets,
             webhook_callers,

@@ -7,6 +7,7 @@ mod flags;
 mod health;
 mod hooks;
 mod intake;
+mod limits;
 mod repeats;
 mod secrets;
 mod server;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use broker::{Publisher, PublisherSettings};
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
+use metrics::counter;
 use poem::{
     Body, Endpoint, EndpointExt, IntoResponse, Request, Response, Route, Server,
     endpoint::make_sync,
@@ -27,6 +28,7 @@ use crate::{
     health::{self, Health},
     hooks,
     intake::{Refusal, Rules},
+    limits::Limits,
     repeats::harmless,
 };
 
@@ -123,13 +125,14 @@ impl Listener {
                 "Elasticsearch's certificate is not checked (--es-verify-ssl false): anybody on the way can answer /healthcheck?elasticsearch"
             );
         }
+        tokio::spawn(config.limits.clone().keep_small());
         tracing::info!(%address, ways, "listening");
         tracing::warn!(
             "plain HTTP: tokens and secrets can be read on the way; put TLS in front of networks that you don't trust"
         );
         Server::new_with_acceptor(acceptor)
             .run_with_graceful_shutdown(
-                routes(api, health, service::metrics::start()?),
+                routes(api, health, service::metrics::start()?, config.limits),
                 async {
                     if let Err(error) = signal.await {
                         tracing::error!(%error, "no signals can be received; shutting down");
@@ -146,6 +149,7 @@ fn routes(
     api: Arc<Api>,
     health: Arc<Health>,
     metrics: Metrics,
+    limits: Limits,
 ) -> impl Endpoint<Output = Response> {
     let service = api::service(api);
     let document = service.spec_endpoint();
@@ -159,6 +163,7 @@ fn routes(
     admin::add_routes(routes, health.readiness.clone(), metrics)
         .data(health)
         .around(move |endpoint, request| bounded(endpoint, request, large_ones.clone()))
+        .around(move |endpoint, request| limited(endpoint, request, limits.clone()))
 }
 
 /// The page at `/docs`. Poem's own is titled «Swagger UI», lacks a doctype, which browsers take for
@@ -177,6 +182,22 @@ fn page(html: &str) -> impl Endpoint<Output = Response> + 'static {
             .content_type("text/html; charset=utf-8")
             .body(html.clone())
     })
+}
+
+/// Who comes too often is sent away, and nothing is read of the body.
+async fn limited<E: Endpoint<Output = Response>>(
+    endpoint: Arc<E>,
+    request: Request,
+    limits: Limits,
+) -> poem::Result<Response> {
+    let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
+    if limits.allow(address) {
+        return endpoint.call(request).await;
+    }
+    counter!("joblogs_requests_refused_total", "reason" => "rate").increment(1);
+    let detail = "too many requests; come again in a second";
+    let refusal = refusal(StatusCode::TOO_MANY_REQUESTS, detail);
+    Ok(refusal.with_header("Retry-After", 1).into_response())
 }
 
 /// Bounds the body (poem's own limit looks at Content-Length alone) and turns every error into

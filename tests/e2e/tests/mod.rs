@@ -3,6 +3,7 @@
 mod demo;
 mod doors;
 mod faults;
+mod flood;
 mod forge;
 mod happy;
 mod harness;
@@ -105,6 +106,7 @@ tests! {
         secrets::a_token_is_nowhere_in_clear,
         intake::a_broker_that_is_down_means_503_and_recovery,
         doors::events_and_shared_secrets_bring_logs_by_the_operators_token,
+        flood::d26_slow_and_many_callers_leave_honest_notices_prompt,
         doors::d22_only_right_secrets_publish_and_two_are_right_while_rotating,
         doors::c21_irrelevant_events_get_2xx_and_malformed_ones_echo_nothing,
         loss::a10_ten_notices_on_three_consumers_leave_one_copy,
