@@ -5,12 +5,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 /// One answer may take this long.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long a new index may take until its shards are there, and between two looks.
+const SHARDS: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(100);
 /// Documents of one page; a line has about 1 KiB.
 const PAGE: usize = 2_000;
 
@@ -80,7 +84,29 @@ impl Elasticsearch {
         Ok(())
     }
 
+    /// An index that was made this moment has no shard to ask yet: that passes.
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let end = Instant::now() + SHARDS;
+        loop {
+            let (status, text) = self.send_once(method.clone(), path, body).await?;
+            if status.is_success() {
+                return serde_json::from_str(&text)
+                    .with_context(|| format!("the answer for {path} is no JSON"));
+            }
+            let is_without_shard = text.contains("no_shard_available_action_exception");
+            if !is_without_shard || Instant::now() > end {
+                bail!("Elasticsearch answered {status} for {path}: {text}");
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn send_once(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, String)> {
         let mut request = self.http.request(method, format!("{}/{path}", self.url));
         if let Some(body) = body {
             request = request.json(body);
@@ -90,12 +116,7 @@ impl Elasticsearch {
             .send()
             .await
             .with_context(|| format!("asking Elasticsearch for {path}"))?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        if !status.is_success() {
-            bail!("Elasticsearch answered {status} for {path}: {text}");
-        }
-        serde_json::from_str(&text).with_context(|| format!("the answer for {path} is no JSON"))
+        Ok((answer.status(), answer.text().await?))
     }
 
     /// A search over these indices, patterns among them; an index that is missing is empty.
