@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use broker::Publisher;
 use metrics::counter;
-use notice::Source;
+use notice::{JobId, ProjectId, Source};
 use poem::{Request, Result};
 use poem_openapi::{
     ApiResponse, Object, OpenApi, OpenApiService, Tags,
@@ -16,6 +16,7 @@ use secrecy::SecretString;
 
 use crate::{
     hooks::Hooks,
+    identity::{IdTokens, Identity, Unproven},
     intake::{self, Fields, Refusal, Rules},
     repeats::{UnrepeatedJson, check_query},
     secrets::Secrets,
@@ -37,6 +38,8 @@ pub(crate) struct Api {
     pub(crate) ways: Ways,
     /// Callers of `POST /v1/jobs` that share a secret with us.
     pub(crate) callers: Secrets,
+    /// And those that are known by GitLab.
+    pub(crate) id_tokens: Option<IdTokens>,
     pub(crate) webhook_callers: Callers,
     pub(crate) rules: Rules,
     pub(crate) publisher: Publisher,
@@ -249,19 +252,26 @@ impl Calls {
         /// A GitLab token with the scope `read_api`, with which the log is fetched.
         #[oai(name = "PRIVATE-TOKEN")]
         private_token: Header<Option<String>>,
-        /// `Bearer` and a secret that the operator shares with callers; the log is fetched with the
-        /// consumer's own GitLab token.
+        /// `Bearer` and a secret that the operator shares with callers, or an ID token that GitLab gave to the
+        /// job; the log is fetched with the consumer's own GitLab token.
         #[oai(name = "Authorization")]
         authorization: Header<Option<String>>,
         body: UnrepeatedJson<JobNotice>,
     ) -> PostAnswer {
         let (private_token, authorization) = (private_token.0, authorization.0);
-        let Ok(token) = self
+        let caller = self
             .0
-            .caller(private_token.as_deref(), authorization.as_deref())
-        else {
-            let detail = self.0.ways.credentials();
-            return PostAnswer::Unauthorized(problem(401, "Unauthorized", &detail));
+            .caller(private_token.as_deref(), authorization.as_deref());
+        let unauthorized =
+            |detail: &str| PostAnswer::Unauthorized(problem(401, "Unauthorized", detail));
+        let caller = match caller.await {
+            Ok(caller) => caller,
+            Err(Unproven::Refused) => return unauthorized(&self.0.ways.credentials()),
+            Err(Unproven::NoKeys) => {
+                let detail = "GitLab has not told by which keys its ID tokens are known; try again";
+                let problem = problem(503, "Service Unavailable", detail);
+                return PostAnswer::Unavailable(problem, RETRY_AFTER);
+            }
         };
         let body = body.0;
         let fields = Fields {
@@ -272,7 +282,10 @@ impl Calls {
             project_name: text(body.project_name),
             index_name: text(body.index_name),
         };
-        match self.0.accept(&fields, token.as_ref(), Source::Api).await {
+        if !caller.may_speak_of(&fields) {
+            return unauthorized("the ID token is another job's than the notice");
+        }
+        match self.0.accept(&fields, caller.token(), Source::Api).await {
             Ok(accepted) => PostAnswer::Accepted(Json(accepted)),
             Err(Failure::Refused(refusal)) => {
                 PostAnswer::BadRequest(problem(400, "Bad Request", &refusal.0))
@@ -290,26 +303,65 @@ pub(crate) enum Failure {
     Unavailable,
 }
 
-/// No credential that is taken.
-struct Unknown;
+/// Who calls `POST /v1/jobs`.
+enum Caller {
+    /// Whoever has this GitLab token.
+    Token(SecretString),
+    /// Somebody who shares a secret with us.
+    Shared,
+    /// This job.
+    Job(Identity),
+}
+
+impl Caller {
+    fn token(&self) -> Option<&SecretString> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Shared | Self::Job(_) => None,
+        }
+    }
+
+    /// A job speaks of itself alone. What can't be read is for others to refuse.
+    fn may_speak_of(&self, fields: &Fields) -> bool {
+        let Self::Job(job) = self else {
+            return true;
+        };
+        let project_id = fields
+            .project_id
+            .as_deref()
+            .and_then(|it| ProjectId::parse(it).ok());
+        let job_id = fields
+            .job_id
+            .as_deref()
+            .and_then(|it| JobId::parse(it).ok());
+        project_id.is_none_or(|it| it == job.project_id) && job_id.is_none_or(|it| it == job.job_id)
+    }
+}
 
 impl Api {
-    /// The GitLab token that a caller of `POST /v1/jobs` brought, or none where a shared secret is enough.
-    fn caller(
+    /// Who brings these headers. Where there is an `Authorization`, it counts alone.
+    async fn caller(
         &self,
         private_token: Option<&str>,
         authorization: Option<&str>,
-    ) -> Result<Option<SecretString>, Unknown> {
-        if let Some(credential) = authorization {
-            let secret = credential.split_once(' ').filter(|(scheme, _)| {
-                // As RFC 9110 has it.
-                scheme.eq_ignore_ascii_case("bearer")
-            });
-            let is_known = secret.is_some_and(|(_, secret)| self.callers.allow(secret));
-            return if is_known { Ok(None) } else { Err(Unknown) };
+    ) -> Result<Caller, Unproven> {
+        let Some(authorization) = authorization else {
+            let token = private_token.filter(|_| self.ways.opens(Way::PrivateToken));
+            let token = token.and_then(intake::token).map(Caller::Token);
+            return token.ok_or(Unproven::Refused);
+        };
+        // The scheme's case does not matter, as RFC 9110 has it.
+        let (scheme, credential) = authorization.split_once(' ').unwrap_or_default();
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Unproven::Refused);
         }
-        let token = private_token.filter(|_| self.ways.opens(Way::PrivateToken));
-        token.and_then(intake::token).map(Some).ok_or(Unknown)
+        if self.callers.allow(credential) {
+            return Ok(Caller::Shared);
+        }
+        match &self.id_tokens {
+            Some(id_tokens) => id_tokens.identify(credential).await.map(Caller::Job),
+            None => Err(Unproven::Refused),
+        }
     }
 
     /// Checks, seals, and publishes with a confirm.

@@ -5,13 +5,16 @@ use std::{net::IpAddr, path::PathBuf};
 use anyhow::{Context, Result, ensure};
 use broker::{BrokerFlags, Settings};
 use clap::{
-    ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser, value_parser,
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    builder::{BoolishValueParser, NonEmptyStringValueParser},
+    value_parser,
 };
 use notice::{IndexName, IndexPatterns, Instance, SealKeys};
 use service::{cli::host_in_url, logs::LogFlags};
 
 use crate::{
     health::Elasticsearch,
+    identity::IdTokens,
     limits::Limits,
     secrets::{self, Secrets, SigningKeys},
     ways::{Way, Ways},
@@ -92,6 +95,10 @@ pub struct Flags {
     /// File that holds the secrets of --api-secret.
     #[arg(long, env = "JOBLOGS_API_SECRET_FILE")]
     pub api_secret_file: Option<PathBuf>,
+    /// The audience for which jobs get their ID tokens (`aud` in `id_tokens` of a pipeline), such as the
+    /// listener's own URL: then no secret is needed in a pipeline.
+    #[arg(long, env = "JOBLOGS_ID_TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new())]
+    pub id_token_audience: Option<String>,
     /// Secret tokens and signing tokens (whsec_…) of GitLab's webhooks, one a line: any of them will do.
     #[arg(long, env = "JOBLOGS_WEBHOOK_SECRET", hide_env_values = true)]
     pub webhook_secret: Option<String>,
@@ -167,6 +174,7 @@ pub struct Config {
     pub(crate) limits: Limits,
     pub(crate) ways: Ways,
     pub(crate) api_secrets: Secrets,
+    pub(crate) id_tokens: Option<IdTokens>,
     pub(crate) webhook_callers: Callers,
     pub(crate) seal_keys: Option<SealKeys>,
     pub(crate) seal_seconds: i64,
@@ -193,11 +201,16 @@ impl Flags {
             self.webhook_secret_file.as_ref(),
         )?;
         let webhook_callers = Callers { secrets, keys };
-        let ways = Ways::open(
-            &self.accept,
-            !api_secrets.is_empty(),
-            !webhook_callers.are_none(),
-        )?;
+        let id_tokens = self.id_token_audience.as_deref();
+        let given = [
+            (!api_secrets.is_empty()).then_some(Way::ApiSecret),
+            id_tokens.map(|_| Way::IdToken),
+            (!webhook_callers.are_none()).then_some(Way::Webhook),
+        ];
+        let given: Vec<Way> = given.into_iter().flatten().collect();
+        let ways = Ways::open(&self.accept, &given)?;
+        let id_tokens = id_tokens.map(|audience| IdTokens::new(&instance, audience));
+        let id_tokens = id_tokens.transpose().context("--id-token-audience")?;
         let keys = service::secret::read(
             "--seal-key",
             self.seal_key.as_deref(),
@@ -218,6 +231,7 @@ impl Flags {
             limits: Limits::new(self.rate, self.client_rate),
             ways,
             api_secrets,
+            id_tokens,
             webhook_callers,
             seal_keys: keys.context("--seal-key (JOBLOGS_SEAL_KEY)")?,
             seal_seconds: i64::from(self.seal_hours) * 3600,

@@ -6,6 +6,7 @@ mod api;
 mod flags;
 mod health;
 mod hooks;
+mod identity;
 mod intake;
 mod limits;
 mod repeats;

@@ -105,6 +105,7 @@ impl Listener {
         let api = Arc::new(Api {
             ways: config.ways,
             callers: config.api_secrets,
+            id_tokens: config.id_tokens,
             webhook_callers: config.webhook_callers,
             rules: Rules {
                 instance: config.instance,

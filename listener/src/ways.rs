@@ -14,6 +14,8 @@ pub enum Way {
     PrivateToken,
     /// `POST /v1/jobs` with one of the secrets of --api-secret.
     ApiSecret,
+    /// `POST /v1/jobs` with an ID token that GitLab gave to the job, for the audience of --id-token-audience.
+    IdToken,
     /// `POST /v1/webhooks/gitlab` with one of the secrets of --webhook-secret.
     Webhook,
 }
@@ -23,30 +25,26 @@ pub enum Way {
 pub(crate) struct Ways(Vec<Way>);
 
 impl Ways {
-    /// Those that were asked for, or else all for which there is what they need.
-    pub(crate) fn open(
-        asked: &[Way],
-        has_api_secret: bool,
-        has_webhook_secret: bool,
-    ) -> Result<Self> {
+    /// Those that were asked for, or else all for which is given what they need.
+    pub(crate) fn open(asked: &[Way], given: &[Way]) -> Result<Self> {
         let needs = [
-            (Way::ApiSecret, "--api-secret", has_api_secret),
-            (Way::Webhook, "--webhook-secret", has_webhook_secret),
+            (Way::ApiSecret, "--api-secret"),
+            (Way::IdToken, "--id-token-audience"),
+            (Way::Webhook, "--webhook-secret"),
         ];
         if asked.is_empty() {
-            let with_secret = needs.iter().filter(|(.., has_secret)| *has_secret);
-            let with_secret = with_secret.map(|(way, ..)| *way);
             let ways = [Way::UrlToken, Way::PrivateToken];
-            return Ok(Self(ways.into_iter().chain(with_secret).collect()));
+            return Ok(Self(ways.iter().chain(given).copied().collect()));
         }
-        for (way, flag, has_secret) in needs {
-            let (is_open, way) = (asked.contains(&way), way.name());
+        for (way, flag) in needs {
+            let (is_open, is_given) = (asked.contains(&way), given.contains(&way));
+            let way = way.name();
             ensure!(
-                !is_open || has_secret,
-                "--accept (JOBLOGS_ACCEPT) opens {way}, and {flag} is missing; give it, or the path of a file that holds it ({flag}-file)"
+                !is_open || is_given,
+                "--accept (JOBLOGS_ACCEPT) opens {way}, and {flag} is missing; give it, or leave {way} out"
             );
             ensure!(
-                is_open || !has_secret,
+                is_open || !is_given,
                 "{flag} is given, and --accept (JOBLOGS_ACCEPT) does not open {way}; add it there, or leave {flag} out"
             );
         }
@@ -72,6 +70,9 @@ impl Ways {
             ways.push(
                 "a secret of this listener's in the header Authorization, after the word Bearer",
             );
+        }
+        if self.opens(Way::IdToken) {
+            ways.push("the job's ID token there");
         }
         if ways.is_empty() {
             return NOT_THIS_WAY.to_owned();
@@ -101,32 +102,30 @@ mod tests {
 
     #[test]
     fn what_is_open_by_default_is_what_has_what_it_needs() {
-        let ways = Ways::open(&[], false, false).unwrap();
+        let ways = Ways::open(&[], &[]).unwrap();
         assert_eq!(ways.names(), "url-token, private-token");
-        let ways = Ways::open(&[], true, true).unwrap();
+        let ways = Ways::open(&[], &[Way::ApiSecret, Way::Webhook]).unwrap();
         assert_eq!(
             ways.names(),
             "url-token, private-token, api-secret, webhook"
         );
-        let ways = Ways::open(&[Way::Webhook], false, true).unwrap();
+        let ways = Ways::open(&[Way::Webhook], &[Way::Webhook]).unwrap();
         assert_eq!(ways.names(), "webhook");
         assert!(!ways.bring_tokens());
     }
 
     #[test]
     fn what_contradicts_itself_is_refused_with_the_flag() {
-        for (asked, api, webhook, flag) in [
-            (
-                &[Way::Webhook][..],
-                false,
-                false,
-                "--webhook-secret is missing",
-            ),
-            (&[Way::ApiSecret], false, false, "--api-secret is missing"),
-            (&[Way::UrlToken], true, false, "--api-secret is given"),
-            (&[Way::UrlToken], false, true, "--webhook-secret is given"),
+        let url_token = &[Way::UrlToken][..];
+        for (asked, given, flag) in [
+            (&[Way::Webhook][..], &[][..], "--webhook-secret is missing"),
+            (&[Way::ApiSecret], &[], "--api-secret is missing"),
+            (&[Way::IdToken], &[], "--id-token-audience is missing"),
+            (url_token, &[Way::ApiSecret], "--api-secret is given"),
+            (url_token, &[Way::IdToken], "--id-token-audience is given"),
+            (url_token, &[Way::Webhook], "--webhook-secret is given"),
         ] {
-            let refused = Ways::open(asked, api, webhook).unwrap_err().to_string();
+            let refused = Ways::open(asked, given).unwrap_err().to_string();
             assert!(refused.contains(flag), "{refused}");
         }
     }

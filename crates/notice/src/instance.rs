@@ -92,6 +92,18 @@ impl Instance {
         &self.name
     }
 
+    /// Who GitLab says it is in its ID tokens.
+    pub fn issuer(&self) -> String {
+        self.base.as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// `GET` here answers the keys of GitLab's ID tokens, as a JWK set.
+    pub fn keys_url(&self) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}oauth/discovery/keys", self.base.path()));
+        url
+    }
+
     /// `GET` here answers GitLab's version, or without a token 401.
     pub fn version_url(&self) -> Url {
         self.api("version")

@@ -4,7 +4,9 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use e2e::gitlab::{Job, Scope, Status, Trace};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use e2e::gitlab::{Gitlab, Job, Scope, Status, Trace};
 use futures_util::stream;
 use jiff::{Timestamp, ToSpan as _};
 use reqwest::{Body, RequestBuilder, StatusCode};
@@ -113,6 +115,85 @@ pub(crate) async fn d22_only_right_secrets_publish_and_two_are_right_while_rotat
     let said = listener.program.output();
     ensure!(!said.contains("canary"), "a secret in the log: {said}");
     world.queues.take(JOBS).await?;
+    Ok(())
+}
+
+pub(crate) async fn d22_an_id_token_opens_the_door_for_its_own_job_alone(
+    world: &World,
+) -> Result<()> {
+    const AUDIENCE: &str = "https://joblogs.example.com";
+    world.set_up().await?;
+    let audience = [("JOBLOGS_ID_TOKEN_AUDIENCE", AUDIENCE.to_owned())];
+    let listener = world.listener_with(&audience).await?;
+    let [job, other] = [100, 100].map(|lines| world.job().trace(Trace::Lines(lines)).finished());
+    let token = |others: Value| world.gitlab.id_token(&job, AUDIENCE, &others);
+    let notice = |job: &Job, token: &str| {
+        let notice = listener.post_of(&fields(job));
+        notice.header("Authorization", format!("Bearer {token}"))
+    };
+    let now = Timestamp::now().as_second();
+    let right = token(json!({}));
+    let foreign = Gitlab::start().await;
+    let issuer = world.gitlab.url();
+    let forged = json!({"iss": issuer.trim_end_matches('/')});
+    let (head, rest) = right.split_once('.').unwrap_or_default();
+    let (claims, signature) = rest.split_once('.').unwrap_or_default();
+    let head_of = |head: Value| URL_SAFE_NO_PAD.encode(head.to_string());
+    let unsigned = head_of(json!({"alg": "none", "typ": "JWT"}));
+    let unknown_key = head_of(json!({"alg": "RS256", "kid": "another", "typ": "JWT"}));
+    let symmetric = head_of(json!({"alg": "HS256", "kid": "another", "typ": "JWT"}));
+    for wrong in [
+        token(json!({"aud": "https://elsewhere.example.com"})),
+        token(json!({"aud": null})),
+        token(json!({"iss": "https://elsewhere.example.com"})),
+        token(json!({"exp": now - 90})),
+        token(json!({"exp": null})),
+        token(json!({"nbf": now + 90})),
+        token(json!({"job_id": null})),
+        // Another instance signs whatever it likes, and its key has the same id.
+        foreign.id_token(
+            &foreign.job(&foreign.project("acme/demo")).finished(),
+            AUDIENCE,
+            &forged,
+        ),
+        format!("{unsigned}.{claims}."),
+        format!("{unknown_key}.{claims}.{signature}"),
+        format!("{symmetric}.{claims}.{signature}"),
+        format!("{head}.{claims}.{}", signature.to_uppercase()),
+        format!("{head}.{claims}"),
+        "a.b.c".to_owned(),
+    ] {
+        is_refused(notice(&job, &wrong), StatusCode::UNAUTHORIZED, "ID token").await?;
+    }
+    is_refused(
+        notice(&other, &right),
+        StatusCode::UNAUTHORIZED,
+        "another job",
+    )
+    .await?;
+    let published = world.queues.ready(JOBS).await?;
+    ensure!(published == 0, "{published} messages were published");
+    let fetched = world.gitlab.requests();
+    let fetched = fetched
+        .iter()
+        .filter(|it| it.path == "/oauth/discovery/keys")
+        .count();
+    ensure!(fetched == 1, "keys were fetched {fetched} times");
+
+    let secret = world.secret("gitlab-token", world.token.value())?;
+    let variables = [("JOBLOGS_GITLAB_TOKEN_FILE", secret)];
+    world.consumer_with(&world.gitlab.url(), &variables).await?;
+    is_taken(notice(&job, &right), StatusCode::ACCEPTED).await?;
+    // In a merge request's pipeline the fork is named, and the project that runs the job.
+    let fork = world.gitlab.id_token(
+        &other,
+        AUDIENCE,
+        &json!({"project_id": "77", "aud": [AUDIENCE, "x"]}),
+    );
+    is_taken(notice(&other, &fork), StatusCode::ACCEPTED).await?;
+    for job in [job, other] {
+        world.exact(&job, INDEXED).await?;
+    }
     Ok(())
 }
 

@@ -108,6 +108,7 @@ tests! {
         doors::events_and_shared_secrets_bring_logs_by_the_operators_token,
         flood::d26_slow_and_many_callers_leave_honest_notices_prompt,
         doors::d22_only_right_secrets_publish_and_two_are_right_while_rotating,
+        doors::d22_an_id_token_opens_the_door_for_its_own_job_alone,
         doors::c21_irrelevant_events_get_2xx_and_malformed_ones_echo_nothing,
         loss::a10_ten_notices_on_three_consumers_leave_one_copy,
         loss::a11_the_same_job_again_after_midnight_adds_nothing,

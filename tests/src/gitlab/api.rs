@@ -42,6 +42,7 @@ enum Endpoint {
     Facts,
     Trace,
     Version,
+    Keys,
     Unknown,
 }
 
@@ -72,6 +73,7 @@ impl Visit {
                 (Endpoint::Trace, project, job)
             }
             ["api", "v4", "version"] => (Endpoint::Version, "", ""),
+            ["oauth", "discovery", "keys"] => (Endpoint::Keys, "", ""),
             _ => (Endpoint::Unknown, "", ""),
         };
         let project = project.replace("%2F", "/").replace("%2f", "/");
@@ -151,7 +153,7 @@ impl Visit {
         let on = match self.endpoint {
             Endpoint::Facts => On::Facts,
             Endpoint::Trace => On::Trace,
-            Endpoint::Project | Endpoint::Version | Endpoint::Unknown => On::Any,
+            Endpoint::Project | Endpoint::Version | Endpoint::Keys | Endpoint::Unknown => On::Any,
         };
         let [everybody, _, narrowest] = &self.whom;
         let job = self.job.and_then(|key| state.jobs.get_mut(&key));
@@ -195,6 +197,9 @@ impl Visit {
         if !self.is_read {
             return Answer::json(405, &json!({"error": "405 Not Allowed"}))
                 .header("Allow", "GET, HEAD");
+        }
+        if matches!(self.endpoint, Endpoint::Keys) {
+            return Answer::json(200, &state.signer().keys());
         }
         match self.authorise(state) {
             Ok(projects) => self.resource(&projects, state, now),

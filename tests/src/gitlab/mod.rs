@@ -13,6 +13,7 @@ mod facts;
 mod fault;
 mod generator;
 mod head;
+mod identity;
 mod job;
 mod limit;
 mod noise;
@@ -105,6 +106,23 @@ impl Gitlab {
     /// GitLab's `external_url`, where users call it otherwise than the address it is bound to.
     pub fn set_external_url(&self, url: &str) {
         self.shared.lock().url = format!("{}/", url.trim_end_matches('/'));
+    }
+
+    /// The ID token of a job whose pipeline asks for one with this audience, some of its claims in place of the right
+    /// ones.
+    pub fn id_token(&self, job: &Job, audience: &str, others: &serde_json::Value) -> String {
+        let mut state = self.shared.lock();
+        let id = job.project_id().to_string();
+        let path = state
+            .project(&id)
+            .map(|it| it.path.clone())
+            .unwrap_or_default();
+        let project = (job.project_id(), path.as_str());
+        let mut claims = identity::claims(&state.url, audience, project, job.id());
+        for (name, value) in others.as_object().into_iter().flatten() {
+            claims[name] = value.clone();
+        }
+        state.signer().sign(&claims)
     }
 
     /// The project of this path, made if there is none.

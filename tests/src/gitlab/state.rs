@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::facts::ProjectState;
 use super::fault::Faults;
+use super::identity::Signer;
 use super::job::JobState;
 use super::limit::{Counter, Refusals};
 use super::request::Request;
@@ -38,9 +39,15 @@ pub(super) struct State {
     pub(super) refusals: Refusals,
     pub(super) counter: Counter,
     pub(super) log: Vec<Request>,
+    signer: Option<Signer>,
 }
 
 impl State {
+    /// What signs ID tokens; made when it is needed, for that takes a while.
+    pub(super) fn signer(&mut self) -> &Signer {
+        self.signer.get_or_insert_with(Signer::new)
+    }
+
     pub(super) fn next_project_id(&self) -> u64 {
         self.projects
             .iter()
