@@ -10,7 +10,7 @@ use service::{admin::AdminServer, metrics::Metrics};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    context::{Context, Forge},
+    context::Context,
     delivery::Effects,
     demand::{Demand, watch_elasticsearch, watch_gitlab},
     flags::{Admin, Config},
@@ -66,8 +66,8 @@ impl Consumer {
         } = self;
         let readiness = config.readiness;
         let elasticsearch = config.elasticsearch;
-        let gitlab = config.gitlab;
-        let instance = gitlab.instance().clone();
+        let gitlabs: Vec<_> = config.forges.iter().map(|it| it.gitlab.clone()).collect();
+        let instances = gitlabs.iter().map(|it| it.instance().clone()).collect();
         let publisher = Publisher::start(
             PublisherSettings {
                 broker: config.broker.clone(),
@@ -78,18 +78,15 @@ impl Consumer {
         );
         let demand = Demand {
             elasticsearch: elasticsearch.circuit().clone(),
-            instances: vec![gitlab.circuit().clone()],
+            instances: gitlabs.iter().map(|it| it.circuit().clone()).collect(),
             publisher: publisher.clone(),
         };
         demand.start_counting();
         let concurrency = usize::from(config.concurrency);
         let effects = Arc::new(Effects {
             context: Arc::new(Context {
-                instances: Instances::one(instance),
-                forges: vec![Forge {
-                    gitlab: gitlab.clone(),
-                    token: config.gitlab_token,
-                }],
+                instances: Instances::new(instances),
+                forges: config.forges,
                 elasticsearch: elasticsearch.clone(),
                 budget: Budget::for_traces(Places::total(concurrency)),
                 places: Places::new(concurrency),
@@ -103,7 +100,9 @@ impl Consumer {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_elasticsearch(elasticsearch, config.naming));
-        tasks.spawn(watch_gitlab(gitlab));
+        for gitlab in gitlabs {
+            tasks.spawn(watch_gitlab(gitlab));
+        }
         if let Some(server) = admin {
             let readiness = readiness.clone();
             tasks.spawn(async move {

@@ -5,11 +5,18 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::{Context, Result, bail};
 use broker::{ConsumerBrokerFlags, topology::Queues};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use notice::{IndexName, IndexPatterns, Instance, SealKeys};
-use service::{admin::Readiness, cli::host_in_url, logs::LogFlags, secret::Changing};
+use notice::{IndexName, IndexPatterns, SealKeys};
+use service::{
+    admin::Readiness,
+    cli::host_in_url,
+    gitlabs::{Configured, GitlabFlags},
+    logs::LogFlags,
+    secret::Changing,
+};
 use url::Url;
 
 use crate::{
+    context::Forge,
     elasticsearch::{self, Elasticsearch},
     gitlab::Gitlab,
     link::QUEUE,
@@ -54,18 +61,23 @@ pub struct Flags {
     /// Where the broker is.
     #[command(flatten)]
     pub broker: ConsumerBrokerFlags,
-    /// Base URL of the GitLab that the messages are about.
-    #[arg(long, env = "JOBLOGS_GITLAB", default_value = "https://gitlab.com/")]
-    pub gitlab: String,
+    /// Which GitLabs the messages are about.
+    #[command(flatten)]
+    pub gitlab: GitlabFlags,
     /// GitLab token of scope `read_api`, used where a notice brought none.
-    #[arg(long, env = "JOBLOGS_GITLAB_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "JOBLOGS_GITLAB_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "instances"
+    )]
     pub gitlab_token: Option<String>,
     /// How many requests a second a GitLab gets, 0 for as many as its own limits leave. GitLab.com takes
     /// 2,000 a minute from a user.
     #[arg(long, env = "JOBLOGS_GITLAB_RATE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub gitlab_rate: u32,
     /// File that holds the token of --gitlab-token; it is read again when it changes.
-    #[arg(long, env = "JOBLOGS_GITLAB_TOKEN_FILE")]
+    #[arg(long, env = "JOBLOGS_GITLAB_TOKEN_FILE", conflicts_with = "instances")]
     pub gitlab_token_file: Option<PathBuf>,
     /// Keys that open sealed tokens, one a line: those of the listener.
     #[arg(long, env = "JOBLOGS_SEAL_KEY", hide_env_values = true)]
@@ -191,8 +203,7 @@ pub(crate) enum Admin {
 pub struct Config {
     pub(crate) broker: broker::Settings,
     pub(crate) queues: Queues,
-    pub(crate) gitlab: Gitlab,
-    pub(crate) gitlab_token: Option<Changing>,
+    pub(crate) forges: Vec<Forge>,
     pub(crate) seal_keys: SealKeys,
     pub(crate) concurrency: u16,
     pub(crate) patience: Duration,
@@ -214,25 +225,18 @@ pub struct Naming {
 impl Flags {
     /// Checks every flag and reads the secrets, before anything is contacted.
     pub fn into_config(self, elasticsearch: &ElasticsearchFlags) -> Result<Config> {
+        service::secret::only_for_us("--seal-key-file", self.seal_key_file.as_deref())?;
         let keys = service::secret::require(
             "--seal-key",
             self.seal_key.as_deref(),
             self.seal_key_file.as_deref(),
         )
         .context("sealed tokens can't be opened without the listener's key")?;
-        let gitlab_token = Changing::read(
-            "--gitlab-token",
-            self.gitlab_token.as_deref(),
-            self.gitlab_token_file.as_deref(),
-        )?;
-        let instance = Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?;
         let readiness = Readiness::waiting_for(&[QUEUE, elasticsearch::DEPENDENCY, "rabbitmq"]);
         Ok(Config {
             queues: broker::queues("--rmq-queue", &self.broker.rmq_queue)?,
             broker: self.broker.settings()?,
-            gitlab: Gitlab::new(instance, self.gitlab_rate, readiness.clone())
-                .context("--gitlab (JOBLOGS_GITLAB)")?,
-            gitlab_token,
+            forges: self.forges(&readiness)?,
             seal_keys: SealKeys::parse(&keys).context("--seal-key (JOBLOGS_SEAL_KEY)")?,
             concurrency: self.concurrency,
             patience: Duration::from_hours(self.patience_hours.into()),
@@ -241,6 +245,29 @@ impl Flags {
             readiness,
             naming: elasticsearch.naming()?,
         })
+    }
+}
+
+impl Flags {
+    /// The GitLabs as clients, each with the operator's token if there is one.
+    fn forges(&self, readiness: &Readiness) -> Result<Vec<Forge>> {
+        let forge = |configured: Configured| {
+            let token = match &configured.entry.token_file {
+                Some(file) => {
+                    Changing::read("token", None, Some(file)).with_context(|| configured.shown())?
+                }
+                None => Changing::read(
+                    "--gitlab-token",
+                    self.gitlab_token.as_deref(),
+                    self.gitlab_token_file.as_deref(),
+                )?,
+            };
+            let rate = configured.entry.rate.unwrap_or(self.gitlab_rate);
+            let gitlab = Gitlab::new(&configured, rate, readiness.clone())
+                .with_context(|| configured.shown())?;
+            Ok(Forge { gitlab, token })
+        };
+        self.gitlab.read()?.into_iter().map(forge).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use reqwest::{
     redirect::Policy,
 };
 use secrecy::{ExposeSecret, SecretString};
-use service::admin::Readiness;
+use service::{admin::Readiness, gitlabs::Configured};
 
 use crate::{
     causes,
@@ -92,7 +92,7 @@ impl Gitlab {
     /// A client of this instance, which asks only so often in a second (0: as often as it wants) and
     /// whose circuit `readiness` hears of.
     pub(crate) fn new(
-        instance: Instance,
+        configured: &Configured,
         per_second: u32,
         readiness: Readiness,
     ) -> reqwest::Result<Self> {
@@ -104,7 +104,9 @@ impl Gitlab {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MOST_IDLE)
             .user_agent(concat!("joblogs/", env!("CARGO_PKG_VERSION")))
+            .tls_certs_merge(configured.authorities.clone())
             .build()?;
+        let instance = configured.instance.clone();
         let circuit = Circuit::new(instance.name().as_str(), "gitlab", readiness);
         Ok(Self {
             instance,

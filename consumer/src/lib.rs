@@ -66,7 +66,7 @@ pub async fn healthcheck(admin: &str) -> Result<()> {
         Admin::At(address) | Admin::Default(address) => address,
         Admin::Off => bail!("there is nothing to ask: --admin (JOBLOGS_ADMIN) is off"),
     };
-    service::admin::ask(admin, "/health/ready").await
+    service::admin::ask(&format!("http://{admin}/health/ready")).await
 }
 
 /// The error with its causes, of which the last says what really happened.

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use broker::Publisher;
 use metrics::counter;
-use notice::{JobId, ProjectId, Source};
-use poem::{Request, Result};
+use notice::{Instance, Source};
+use poem::Request;
 use poem_openapi::{
     ApiResponse, Object, OpenApi, OpenApiService, Tags,
     param::{Header, Query},
@@ -15,13 +15,13 @@ use poem_openapi::{
 use secrecy::SecretString;
 
 use crate::{
+    body::{self, Malformed, RawJson},
     hooks::Hooks,
-    identity::{IdTokens, Identity, Unproven},
+    identity::Unproven,
     intake::{self, Fields, Refusal, Rules},
-    repeats::{UnrepeatedJson, check_query},
-    secrets::Secrets,
+    origins::Origins,
+    query,
     ways::{NOT_THIS_WAY, Way, Ways},
-    webhook::Callers,
 };
 
 /// How long the broker may take to confirm before the caller is told to come again.
@@ -30,17 +30,16 @@ const CONFIRM: Duration = Duration::from_secs(5);
 pub(crate) const RETRY_AFTER: u32 = 10;
 pub(crate) const UNAVAILABLE: &str = "the message could not be confirmed in the queue; try again";
 
+/// Where notices are posted.
+pub(crate) const PATH: &str = "/v1/jobs";
+
 /// What the page and the OpenAPI document are called.
 pub(crate) const TITLE: &str = "Joblogs listener";
 
 /// What the calls need.
 pub(crate) struct Api {
     pub(crate) ways: Ways,
-    /// Callers of `POST /v1/jobs` that share a secret with us.
-    pub(crate) callers: Secrets,
-    /// And those that are known by GitLab.
-    pub(crate) id_tokens: Option<IdTokens>,
-    pub(crate) webhook_callers: Callers,
+    pub(crate) origins: Origins,
     pub(crate) rules: Rules,
     pub(crate) publisher: Publisher,
     pub(crate) exchange: String,
@@ -64,6 +63,8 @@ struct JobNotice {
     project_name: Option<Any<serde_json::Value>>,
     /// Another index name than the configured one, if the operator allows it.
     index_name: Option<Any<serde_json::Value>>,
+    /// Which GitLab, where the operator has several: its configured name; the first one by default.
+    instance: Option<Any<serde_json::Value>>,
 }
 
 impl Example for JobNotice {
@@ -76,6 +77,7 @@ impl Example for JobNotice {
             job_name: any("build".into()),
             project_name: any("demo".into()),
             index_name: None,
+            instance: None,
         }
     }
 }
@@ -124,6 +126,9 @@ enum GetAnswer {
     /// Parameters are missing, malformed, not allowed or given twice; one sentence names them.
     #[oai(status = 400)]
     BadRequest(PlainText<String>),
+    /// There is no token, or this listener does not take one this way.
+    #[oai(status = 401)]
+    Unauthorized(PlainText<&'static str>),
     /// RabbitMQ did not confirm that it has the notice; try again.
     #[oai(status = 503)]
     Unavailable(
@@ -139,13 +144,16 @@ enum PostAnswer {
     /// The notice is in the queue.
     #[oai(status = 202)]
     Accepted(Json<Accepted>),
-    /// Fields are missing, malformed, not allowed, unknown or given twice; `detail` names them.
+    /// The body is no JSON object.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Problem>),
     /// The credential is missing or wrong, or this listener does not take one of its kind.
     #[oai(status = 401, content_type = "application/problem+json")]
     Unauthorized(Json<Problem>),
-    /// RabbitMQ did not confirm that it has the notice; try again.
+    /// Fields are missing, malformed, not allowed, unknown or given twice; `detail` names them.
+    #[oai(status = 422, content_type = "application/problem+json")]
+    Unprocessable(Json<Problem>),
+    /// RabbitMQ did not confirm that it has the notice, or GitLab's keys can't be fetched; try again.
     #[oai(status = 503, content_type = "application/problem+json")]
     Unavailable(
         Json<Problem>,
@@ -155,15 +163,13 @@ enum PostAnswer {
     ),
 }
 
-/// What stands above the calls; those that are not described one by one are named here.
+/// What stands above the calls.
 const DESCRIPTION: &str = "\
 Takes notices of GitLab CI jobs («job 4711 of project 42 has ended, or is about to»), so that their
 logs get into Elasticsearch. A 2xx says that RabbitMQ has confirmed the notice; the log follows once
 the job has ended.
 
-Health: `/health/live`, `/health/ready`, and, as the older tool had them, `/healthcheck`,
-`/healthcheck?rabbitmq` and `/healthcheck?elasticsearch`. Metrics for Prometheus: `/metrics`. This
-description as JSON: [`/openapi.json`](/openapi.json).";
+This description as JSON: [`/openapi.json`](/openapi.json).";
 
 #[derive(Tags)]
 enum Group {
@@ -207,14 +213,16 @@ impl Calls {
         gitlab_token: Query<Option<String>>,
         /// Another index name than the configured one, if the operator allows it.
         index_name: Query<Option<String>>,
+        /// Which GitLab, where the operator has several: its configured name; the first one by default.
+        instance: Query<Option<String>>,
         /// The GitLab token, in place of `gitlab_token`; the header counts where both are given.
         #[oai(name = "PRIVATE-TOKEN")]
         private_token: Header<Option<String>>,
     ) -> GetAnswer {
         if !self.0.ways.opens(Way::UrlToken) {
-            return GetAnswer::BadRequest(PlainText(NOT_THIS_WAY.to_owned()));
+            return GetAnswer::Unauthorized(PlainText(NOT_THIS_WAY));
         }
-        if let Err(refusal) = check_query(request.uri().query().unwrap_or_default()) {
+        if let Err(refusal) = query::check(request.uri().query().unwrap_or_default()) {
             return GetAnswer::BadRequest(PlainText(refusal.0));
         }
         // A shell writes the header empty where the variable is unset.
@@ -222,9 +230,10 @@ impl Calls {
         let given = header.or(gitlab_token.0);
         let Some(token) = given.as_deref().and_then(intake::token) else {
             let refusal = "missing or malformed: gitlab_token (or the header PRIVATE-TOKEN)";
-            return GetAnswer::BadRequest(PlainText(refusal.to_owned()));
+            return GetAnswer::Unauthorized(PlainText(refusal));
         };
         let fields = Fields {
+            instance: instance.0,
             project_id: project_id.0,
             runner_id: runner_id.0,
             job_id: job_id.0,
@@ -234,7 +243,12 @@ impl Calls {
         };
         match self
             .0
-            .accept(&fields, Some(&token), Source::AfterScript)
+            .accept(
+                &self.0.origins.instances(),
+                &fields,
+                Some(&token),
+                Source::AfterScript,
+            )
             .await
         {
             Ok(_) => GetAnswer::Ok(PlainText("OK!")),
@@ -246,22 +260,22 @@ impl Calls {
     }
 
     /// Send a notice (preferred)
+    ///
+    /// With a GitLab token in the header, or with `Authorization: Bearer` and a secret that the operator shares
+    /// with callers or an ID token that GitLab gave to the job; then the log is fetched with the consumer's own
+    /// GitLab token.
     #[oai(path = "/v1/jobs", method = "post")]
     async fn post_job(
         &self,
+        request: &Request,
         /// A GitLab token with the scope `read_api`, with which the log is fetched.
         #[oai(name = "PRIVATE-TOKEN")]
         private_token: Header<Option<String>>,
-        /// `Bearer` and a secret that the operator shares with callers, or an ID token that GitLab gave to the
-        /// job; the log is fetched with the consumer's own GitLab token.
-        #[oai(name = "Authorization")]
-        authorization: Header<Option<String>>,
-        body: UnrepeatedJson<JobNotice>,
+        body: RawJson<JobNotice>,
     ) -> PostAnswer {
-        let (private_token, authorization) = (private_token.0, authorization.0);
-        let caller = self
-            .0
-            .caller(private_token.as_deref(), authorization.as_deref());
+        let (private_token, authorization) = (private_token.0, request.header("Authorization"));
+        let (ways, origins) = (&self.0.ways, &self.0.origins);
+        let caller = origins.caller(ways, private_token.as_deref(), authorization);
         let unauthorized =
             |detail: &str| PostAnswer::Unauthorized(problem(401, "Unauthorized", detail));
         let caller = match caller.await {
@@ -273,23 +287,24 @@ impl Calls {
                 return PostAnswer::Unavailable(problem, RETRY_AFTER);
             }
         };
-        let body = body.0;
-        let fields = Fields {
-            project_id: text(body.project_id),
-            runner_id: text(body.runner_id),
-            job_id: text(body.job_id),
-            job_name: text(body.job_name),
-            project_name: text(body.project_name),
-            index_name: text(body.index_name),
+        let fields = match body::fields(&body.bytes) {
+            Ok(fields) => fields,
+            Err(Malformed::NoObject) => {
+                let detail = "the body is no JSON object";
+                return PostAnswer::BadRequest(problem(400, "Bad Request", detail));
+            }
+            Err(Malformed::Fields(refusal)) => return unprocessable(&refusal),
         };
         if !caller.may_speak_of(&fields) {
             return unauthorized("the ID token is another job's than the notice");
         }
-        match self.0.accept(&fields, caller.token(), Source::Api).await {
+        let accepted = self
+            .0
+            .accept(&caller.instances, &fields, caller.token(), Source::Api)
+            .await;
+        match accepted {
             Ok(accepted) => PostAnswer::Accepted(Json(accepted)),
-            Err(Failure::Refused(refusal)) => {
-                PostAnswer::BadRequest(problem(400, "Bad Request", &refusal.0))
-            }
+            Err(Failure::Refused(refusal)) => unprocessable(&refusal),
             Err(Failure::Unavailable) => PostAnswer::Unavailable(
                 problem(503, "Service Unavailable", UNAVAILABLE),
                 RETRY_AFTER,
@@ -303,70 +318,11 @@ pub(crate) enum Failure {
     Unavailable,
 }
 
-/// Who calls `POST /v1/jobs`.
-enum Caller {
-    /// Whoever has this GitLab token.
-    Token(SecretString),
-    /// Somebody who shares a secret with us.
-    Shared,
-    /// This job.
-    Job(Identity),
-}
-
-impl Caller {
-    fn token(&self) -> Option<&SecretString> {
-        match self {
-            Self::Token(token) => Some(token),
-            Self::Shared | Self::Job(_) => None,
-        }
-    }
-
-    /// A job speaks of itself alone. What can't be read is for others to refuse.
-    fn may_speak_of(&self, fields: &Fields) -> bool {
-        let Self::Job(job) = self else {
-            return true;
-        };
-        let project_id = fields
-            .project_id
-            .as_deref()
-            .and_then(|it| ProjectId::parse(it).ok());
-        let job_id = fields
-            .job_id
-            .as_deref()
-            .and_then(|it| JobId::parse(it).ok());
-        project_id.is_none_or(|it| it == job.project_id) && job_id.is_none_or(|it| it == job.job_id)
-    }
-}
-
 impl Api {
-    /// Who brings these headers. Where there is an `Authorization`, it counts alone.
-    async fn caller(
-        &self,
-        private_token: Option<&str>,
-        authorization: Option<&str>,
-    ) -> Result<Caller, Unproven> {
-        let Some(authorization) = authorization else {
-            let token = private_token.filter(|_| self.ways.opens(Way::PrivateToken));
-            let token = token.and_then(intake::token).map(Caller::Token);
-            return token.ok_or(Unproven::Refused);
-        };
-        // The scheme's case does not matter, as RFC 9110 has it.
-        let (scheme, credential) = authorization.split_once(' ').unwrap_or_default();
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Unproven::Refused);
-        }
-        if self.callers.allow(credential) {
-            return Ok(Caller::Shared);
-        }
-        match &self.id_tokens {
-            Some(id_tokens) => id_tokens.identify(credential).await.map(Caller::Job),
-            None => Err(Unproven::Refused),
-        }
-    }
-
     /// Checks, seals, and publishes with a confirm.
     pub(crate) async fn accept(
         &self,
+        instances: &[&Instance],
         fields: &Fields,
         token: Option<&SecretString>,
         source: Source,
@@ -376,7 +332,7 @@ impl Api {
             Source::AfterScript => "get",
             _ => "post",
         };
-        let outcome = self.confirm(fields, token, source).await;
+        let outcome = self.confirm(instances, fields, token, source).await;
         let name = match &outcome {
             Ok(_) => "accepted",
             Err(Failure::Refused(_)) => "refused",
@@ -388,13 +344,14 @@ impl Api {
 
     async fn confirm(
         &self,
+        instances: &[&Instance],
         fields: &Fields,
         token: Option<&SecretString>,
         source: Source,
     ) -> Result<Accepted, Failure> {
         let message = self
             .rules
-            .message(fields, token, source)
+            .message(instances, fields, token, source)
             .map_err(Failure::Refused)?;
         let headers = lapin::types::FieldTable::default();
         self.publisher
@@ -417,14 +374,8 @@ impl Api {
     }
 }
 
-/// Text and numbers as text; anything else as text that no field takes.
-fn text(value: Option<Any<serde_json::Value>>) -> Option<String> {
-    match value?.0 {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(text) => Some(text),
-        other @ serde_json::Value::Number(_) => Some(other.to_string()),
-        _ => Some("\0".to_owned()),
-    }
+fn unprocessable(refusal: &Refusal) -> PostAnswer {
+    PostAnswer::Unprocessable(problem(422, "Unprocessable Entity", &refusal.0))
 }
 
 /// Problem JSON.

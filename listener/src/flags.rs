@@ -1,6 +1,9 @@
 //! The listener's flags, and what they become once they are checked.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use broker::{BrokerFlags, Settings};
@@ -9,14 +12,22 @@ use clap::{
     builder::{BoolishValueParser, NonEmptyStringValueParser},
     value_parser,
 };
-use notice::{IndexName, IndexPatterns, Instance, SealKeys};
-use service::{cli::host_in_url, logs::LogFlags};
+use notice::{IndexName, IndexPatterns, SealKeys};
+use secrecy::SecretString;
+use service::{
+    cli::host_in_url,
+    gitlabs::{Configured, GitlabFlags},
+    logs::LogFlags,
+};
 
 use crate::{
+    connections::Bounds,
     health::Elasticsearch,
     identity::IdTokens,
     limits::Limits,
+    origins::{Origin, Origins},
     secrets::{self, Secrets, SigningKeys},
+    tls::{Files, Tls},
     ways::{Way, Ways},
     webhook::Callers,
 };
@@ -34,7 +45,7 @@ pub struct Cli {
 }
 
 /// What the program does beside listening.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Print a fresh key for --seal-key.
     Keygen,
@@ -48,6 +59,9 @@ pub enum Command {
             default_value_t = 8080
         )]
         listen_port: u16,
+        /// The listener's certificate, where it speaks TLS.
+        #[arg(long, env = "JOBLOGS_TLS_CERT")]
+        tls_cert: Option<PathBuf>,
     },
 }
 
@@ -65,6 +79,16 @@ pub struct Flags {
     /// Address to listen on.
     #[arg(long, env = "JOBLOGS_BIND", default_value = "0.0.0.0")]
     pub bind: IpAddr,
+    /// PEM file of the listener's certificate and those between it and its authority: with it TLS is spoken, and
+    /// HTTP/2. It is read again when it changes.
+    #[arg(long, env = "JOBLOGS_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of that certificate's private key.
+    #[arg(long, env = "JOBLOGS_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file of a certificate authority: notices are taken from callers alone who show a certificate of it.
+    #[arg(long, env = "JOBLOGS_TLS_CLIENT_CA", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
     /// Where the broker is.
     #[command(flatten)]
     pub broker: BrokerFlags,
@@ -74,9 +98,9 @@ pub struct Flags {
     /// Routing key of the notices.
     #[arg(long, env = "JOBLOGS_ROUTEKEY", default_value = "jobs")]
     pub routekey: String,
-    /// Base URL of the GitLab that notices are about.
-    #[arg(long, env = "JOBLOGS_GITLAB", default_value = "https://gitlab.com/")]
-    pub gitlab: String,
+    /// Which GitLabs notices are about.
+    #[command(flatten)]
+    pub gitlab: GitlabFlags,
     /// Index names that a caller may ask for beside --es-index: glob patterns with `*` and `?`,
     /// separated by commas. None by default.
     #[arg(long, env = "JOBLOGS_INDEX_NAMES", value_parser = IndexPatterns::parse)]
@@ -99,6 +123,10 @@ pub struct Flags {
     /// listener's own URL: then no secret is needed in a pipeline.
     #[arg(long, env = "JOBLOGS_ID_TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new())]
     pub id_token_audience: Option<String>,
+    /// File of the keys by which GitLab's ID tokens are known (what its /oauth/discovery/keys answers), for a
+    /// listener that can't reach GitLab.
+    #[arg(long, env = "JOBLOGS_GITLAB_KEYS", conflicts_with = "instances")]
+    pub gitlab_keys: Option<PathBuf>,
     /// Secret tokens and signing tokens (whsec_…) of GitLab's webhooks, one a line: any of them will do.
     #[arg(long, env = "JOBLOGS_WEBHOOK_SECRET", hide_env_values = true)]
     pub webhook_secret: Option<String>,
@@ -112,6 +140,13 @@ pub struct Flags {
     /// all clients are one.
     #[arg(long, env = "JOBLOGS_CLIENT_RATE", default_value_t = 1_000)]
     pub client_rate: u32,
+    /// Connections at the same time; further ones wait. Each may be silent for 10 s, has 16 KiB and 100 headers
+    /// for a request's head, and 5 s for its body of at most 64 KiB (webhooks: 1 MiB).
+    #[arg(long, env = "JOBLOGS_CONNECTIONS", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=100_000))]
+    pub connections: u32,
+    /// The same of one client; further ones are closed.
+    #[arg(long, env = "JOBLOGS_CLIENT_CONNECTIONS", default_value_t = 600, value_parser = value_parser!(u32).range(1..=100_000))]
+    pub client_connections: u32,
     /// Keys that seal callers' tokens, one a line; the first seals (`listener keygen` prints one).
     #[arg(long, env = "JOBLOGS_SEAL_KEY", hide_env_values = true)]
     pub seal_key: Option<String>,
@@ -169,13 +204,14 @@ pub struct Config {
     pub(crate) broker: Settings,
     pub(crate) exchange: String,
     pub(crate) routing_key: String,
-    pub(crate) instance: Instance,
+    pub(crate) origins: Origins,
     pub(crate) index_names: IndexPatterns,
     pub(crate) limits: Limits,
+    pub(crate) connections: Bounds,
+    pub(crate) tls: Option<Tls>,
+    /// Whether notices need a client's certificate.
+    pub(crate) wants_certificates: bool,
     pub(crate) ways: Ways,
-    pub(crate) api_secrets: Secrets,
-    pub(crate) id_tokens: Option<IdTokens>,
-    pub(crate) webhook_callers: Callers,
     pub(crate) seal_keys: Option<SealKeys>,
     pub(crate) seal_seconds: i64,
     pub(crate) elasticsearch: Option<Elasticsearch>,
@@ -184,33 +220,18 @@ pub struct Config {
 impl Flags {
     /// Checks every flag and reads the secrets, before anything is contacted.
     pub fn into_config(self) -> Result<Config> {
-        let instance = Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?;
         let own = IndexName::parse(&self.es_index).context("--es-index (JOBLOGS_ES_INDEX)")?;
-        let (api_secrets, signing) = secrets_of(
-            "--api-secret",
-            self.api_secret.as_ref(),
-            self.api_secret_file.as_ref(),
-        )?;
-        ensure!(
-            signing.is_empty(),
-            "--api-secret holds a signing token, which is for --webhook-secret"
-        );
-        let (secrets, keys) = secrets_of(
-            "--webhook-secret",
-            self.webhook_secret.as_ref(),
-            self.webhook_secret_file.as_ref(),
-        )?;
-        let webhook_callers = Callers { secrets, keys };
-        let id_tokens = self.id_token_audience.as_deref();
-        let given = [
-            (!api_secrets.is_empty()).then_some(Way::ApiSecret),
-            id_tokens.map(|_| Way::IdToken),
-            (!webhook_callers.are_none()).then_some(Way::Webhook),
-        ];
-        let given: Vec<Way> = given.into_iter().flatten().collect();
+        let (origins, given) = self.origins()?;
         let ways = Ways::open(&self.accept, &given)?;
-        let id_tokens = id_tokens.map(|audience| IdTokens::new(&instance, audience));
-        let id_tokens = id_tokens.transpose().context("--id-token-audience")?;
+        let files = self.tls_cert.zip(self.tls_key);
+        let client_authority = self.tls_client_ca.clone();
+        let files = files.map(|(certificate, key)| Files {
+            certificate,
+            key,
+            client_authority,
+        });
+        let tls = files.map(Tls::read);
+        service::secret::only_for_us("--seal-key-file", self.seal_key_file.as_deref())?;
         let keys = service::secret::read(
             "--seal-key",
             self.seal_key.as_deref(),
@@ -226,13 +247,16 @@ impl Flags {
             broker: self.broker.settings()?,
             exchange: broker::short("--exchange", &self.exchange)?,
             routing_key: broker::short("--routekey", &self.routekey)?,
-            instance,
+            origins,
             index_names: self.index_names.unwrap_or_default().and(&own),
             limits: Limits::new(self.rate, self.client_rate),
+            connections: Bounds::new(
+                usize::try_from(self.connections)?,
+                usize::try_from(self.client_connections)?,
+            ),
+            wants_certificates: self.tls_client_ca.is_some(),
+            tls: tls.transpose()?,
             ways,
-            api_secrets,
-            id_tokens,
-            webhook_callers,
             seal_keys: keys.context("--seal-key (JOBLOGS_SEAL_KEY)")?,
             seal_seconds: i64::from(self.seal_hours) * 3600,
             elasticsearch: self.elasticsearch.settings()?,
@@ -240,15 +264,79 @@ impl Flags {
     }
 }
 
-/// The secrets of a flag, or none where it is not given.
-fn secrets_of(
-    flag: &str,
-    value: Option<&String>,
-    file: Option<&PathBuf>,
-) -> Result<(Secrets, SigningKeys)> {
-    let text = service::secret::read(flag, value.map(String::as_str), file.map(PathBuf::as_path))?;
-    let parsed = text.as_ref().map(secrets::parse).transpose();
-    Ok(parsed.with_context(|| flag.to_owned())?.unwrap_or_default())
+impl Flags {
+    /// The GitLabs with their callers, and the ways that have what they need. What a flag gives is for all of them.
+    fn origins(&self) -> Result<(Origins, Vec<Way>)> {
+        let secrets = Given::read(
+            "--api-secret",
+            self.api_secret.as_deref(),
+            self.api_secret_file.as_deref(),
+        )?;
+        let hooks = Given::read(
+            "--webhook-secret",
+            self.webhook_secret.as_deref(),
+            self.webhook_secret_file.as_deref(),
+        )?;
+        let origin = |configured: Configured| {
+            let entry = &configured.entry;
+            let own = |flag, file: &Option<PathBuf>| {
+                let own = Given::read(flag, None, file.as_deref());
+                own.with_context(|| configured.shown())
+            };
+            let api = secrets.and(&own("api-secret", &entry.api_secret_file)?)?;
+            ensure!(
+                api.1.is_empty(),
+                "--api-secret holds a signing token, which is for --webhook-secret"
+            );
+            let (secrets, keys) = hooks.and(&own("webhook-secret", &entry.webhook_secret_file)?)?;
+            let keys_file = entry.keys_file.as_ref().or(self.gitlab_keys.as_ref());
+            let id_tokens = self.id_token_audience.as_deref().map(|audience| {
+                IdTokens::new(&configured, audience, keys_file.map(PathBuf::as_path))
+            });
+            Ok(Origin {
+                api_secrets: api.0,
+                id_tokens: id_tokens.transpose()?,
+                webhook_callers: Callers { secrets, keys },
+                instance: configured.instance,
+            })
+        };
+        let origins = self.gitlab.read()?.into_iter().map(origin);
+        let origins = origins.collect::<Result<Vec<Origin>>>()?;
+        let any = |has: fn(&Origin) -> bool| origins.iter().any(has);
+        let given = [
+            (any(|it| !it.api_secrets.is_empty()), Way::ApiSecret),
+            (any(|it| it.id_tokens.is_some()), Way::IdToken),
+            (any(|it| !it.webhook_callers.are_none()), Way::Webhook),
+        ];
+        let given = given.into_iter().filter_map(|(is, way)| is.then_some(way));
+        let given = given.collect();
+        Ok((Origins::new(origins), given))
+    }
+}
+
+/// The secrets of a flag as they stand there, checked; or none where it is not given.
+struct Given(Vec<SecretString>);
+
+impl Given {
+    fn read(flag: &str, value: Option<&str>, file: Option<&Path>) -> Result<Self> {
+        let text = service::secret::read(flag, value, file)?;
+        let given = Self(text.into_iter().collect());
+        given
+            .and(&Self(Vec::new()))
+            .with_context(|| flag.to_owned())?;
+        Ok(given)
+    }
+
+    /// These and others.
+    fn and(&self, others: &Self) -> Result<(Secrets, SigningKeys)> {
+        let mut all = (Secrets::default(), SigningKeys::default());
+        for text in self.0.iter().chain(&others.0) {
+            let (secrets, keys) = secrets::parse(text)?;
+            all.0.add(secrets);
+            all.1.add(keys);
+        }
+        Ok(all)
+    }
 }
 
 impl ElasticsearchFlags {
@@ -257,7 +345,7 @@ impl ElasticsearchFlags {
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_merge(self.authorities()?)
+            .tls_certs_merge(service::tls::authorities("--es-ca", self.es_ca.as_deref())?)
             .tls_danger_accept_invalid_certs(!self.es_verify_ssl)
             .build()
             .context("--es-ca (JOBLOGS_ES_CA) can't be used")?;
@@ -276,22 +364,6 @@ impl ElasticsearchFlags {
             client,
             is_verified: self.es_verify_ssl,
         }))
-    }
-
-    /// The certificates in the file of `--es-ca`, at least one if there is a file.
-    fn authorities(&self) -> Result<Vec<reqwest::Certificate>> {
-        let Some(path) = &self.es_ca else {
-            return Ok(Vec::new());
-        };
-        let pem = std::fs::read(path)
-            .with_context(|| format!("the file {} of --es-ca can't be read", path.display()))?;
-        reqwest::Certificate::from_pem_bundle(&pem)
-            .ok()
-            .filter(|certificates| !certificates.is_empty())
-            .with_context(|| {
-                let path = path.display();
-                format!("the file {path} of --es-ca holds no certificate in PEM")
-            })
     }
 }
 

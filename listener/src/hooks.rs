@@ -1,23 +1,21 @@
 //! The call that GitLab's webhooks make, and its OpenAPI description.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::try_join_all;
-use jiff::Timestamp;
 use notice::Source;
-use poem::{Request, RequestBody, Result};
+use poem::Request;
 use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions, Object, OpenApi, Tags,
-    error::ContentTypeError,
+    ApiResponse, Object, OpenApi, Tags,
     param::Header,
     payload::Json,
-    registry::{MetaRequest, Registry},
-    types::{Any, Example, ParseFromJSON},
+    types::{Any, Example},
 };
 
 use crate::{
     api::{Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, problem},
+    body::RawJson,
+    origins::Unknown,
     webhook::{self, Credentials, Event, Malformed},
 };
 
@@ -145,32 +143,36 @@ impl Hooks {
     )]
     async fn webhook(
         &self,
-        /// The webhook's secret token.
-        #[oai(name = "X-Gitlab-Token")]
-        token: Header<Option<String>>,
+        request: &Request,
         /// The delivery's id, a part of what is signed.
         #[oai(name = "webhook-id")]
         id: Header<Option<String>>,
         /// When it was signed: seconds since the epoch, at most five minutes from now.
         #[oai(name = "webhook-timestamp")]
         timestamp: Header<Option<String>>,
-        /// Signatures as Standard Webhooks has them: `v1,BASE64`, by spaces. Where there is one, it counts
-        /// and `X-Gitlab-Token` does not.
-        #[oai(name = "webhook-signature")]
-        signature: Header<Option<String>>,
+        /// The sender's base URL, where several GitLabs have the same secret.
+        #[oai(name = "X-Gitlab-Instance")]
+        instance: Header<Option<String>>,
         body: RawJson<WebhookEvent>,
     ) -> HookAnswer {
         let credentials = Credentials {
-            token: token.0.as_deref(),
+            token: request.header("X-Gitlab-Token"),
             id: id.0.as_deref(),
             timestamp: timestamp.0.as_deref(),
-            signature: signature.0.as_deref(),
+            signature: request.header("webhook-signature"),
         };
-        let callers = &self.0.webhook_callers;
-        if !callers.know(&credentials, &body.bytes, Timestamp::now()) {
-            let detail = "give the webhook one of the secrets of --webhook-secret, as its secret token or its signing token";
-            return HookAnswer::Unauthorized(problem(401, "Unauthorized", detail));
-        }
+        let sender = self
+            .0
+            .origins
+            .sender(&credentials, &body.bytes, instance.0.as_deref());
+        let sender = match sender {
+            Ok(sender) => sender,
+            Err(Unknown::Unproven) => {
+                let detail = "give the webhook one of the secrets of --webhook-secret, as its secret token or its signing token";
+                return HookAnswer::Unauthorized(problem(401, "Unauthorized", detail));
+            }
+            Err(Unknown::Ambiguous) => return unprocessable("X-Gitlab-Instance"),
+        };
         let jobs = match webhook::read(&body.bytes) {
             Ok(Event::Ended(jobs)) => jobs,
             Ok(Event::Irrelevant(why)) => {
@@ -183,7 +185,8 @@ impl Hooks {
             }
             Err(Malformed::Field(field)) => return unprocessable(field),
         };
-        let accept = |job| self.0.accept(job, None, Source::Webhook);
+        let senders = [sender];
+        let accept = |job| self.0.accept(&senders, job, None, Source::Webhook);
         match try_join_all(jobs.iter().map(accept)).await {
             Ok(accepted) => {
                 let jobs = accepted.len() as u64;
@@ -201,42 +204,4 @@ impl Hooks {
 fn unprocessable(what: &str) -> HookAnswer {
     let detail = format!("missing or malformed: {what}");
     HookAnswer::Unprocessable(problem(422, "Unprocessable Entity", &detail))
-}
-
-/// A JSON body as it came, for a signature is made over its bytes; in the OpenAPI document it is `Json<T>`.
-struct RawJson<T> {
-    bytes: Bytes,
-    form: PhantomData<T>,
-}
-
-impl<'a, T: ParseFromJSON> ApiExtractor<'a> for RawJson<T> {
-    const TYPES: &'static [ApiExtractorType] = <Json<T> as ApiExtractor>::TYPES;
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        <Json<T> as ApiExtractor>::register(registry);
-    }
-
-    fn request_meta() -> Option<MetaRequest> {
-        <Json<T> as ApiExtractor>::request_meta()
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        body: &mut RequestBody,
-        _options: ExtractParamOptions<()>,
-    ) -> Result<Self> {
-        let kind = request.content_type().unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("application/json") {
-            let content_type = kind.to_owned();
-            return Err(ContentTypeError::NotSupported { content_type }.into());
-        }
-        Ok(Self {
-            bytes: body.take()?.into_bytes().await?,
-            form: PhantomData,
-        })
-    }
 }

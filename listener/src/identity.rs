@@ -2,16 +2,24 @@
 //!
 //! INVARIANT: keys come from the configured GitLab alone, never from where a token says.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use anyhow::{Context as _, Result as Checked, anyhow};
 use jsonwebtoken::{
-    Algorithm, DecodingKey, Validation, decode, decode_header,
+    Algorithm, DecodingKey, Validation, dangerous, decode, decode_header,
     jwk::{Jwk, JwkSet},
 };
-use notice::{Instance, JobId, ProjectId};
+use notice::{JobId, ProjectId};
 use reqwest::{Client, Url};
 use serde::Deserialize;
+use service::gitlabs::Configured;
 use tokio::{sync::Mutex, time::Instant};
+
+use crate::intake::Fields;
 
 /// Seconds by which GitLab's clock may differ from ours.
 const LEEWAY: u64 = 60;
@@ -30,9 +38,15 @@ pub(crate) struct IdTokens(Arc<Inner>);
 struct Inner {
     audience: String,
     issuer: String,
-    keys_url: Url,
-    http: Client,
+    source: Source,
     keys: Mutex<Keys>,
+}
+
+/// Where the keys are.
+enum Source {
+    Gitlab(Client, Url),
+    /// For a listener that can't reach GitLab.
+    File(PathBuf),
 }
 
 #[derive(Default)]
@@ -69,18 +83,34 @@ struct Claims {
 }
 
 impl IdTokens {
-    /// What knows this GitLab's tokens, if they are for this audience. Nothing is fetched yet.
-    pub(crate) fn new(instance: &Instance, audience: &str) -> reqwest::Result<Self> {
-        let http = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(FETCH)
-            .build()?;
+    /// What knows this GitLab's tokens, if they are for this audience. Nothing is fetched yet; a file is read.
+    pub(crate) fn new(
+        configured: &Configured,
+        audience: &str,
+        keys_file: Option<&Path>,
+    ) -> Checked<Self> {
+        let (source, keys) = if let Some(file) = keys_file {
+            let set = read(file).map_err(|why| anyhow!("{why}"));
+            let set = set.with_context(|| format!("the file {} of GitLab's keys", file.display()));
+            let keys = Keys {
+                set: Some(set?),
+                ..Keys::default()
+            };
+            (Source::File(file.to_owned()), keys)
+        } else {
+            let http = Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .tls_certs_merge(configured.authorities.clone())
+                .timeout(FETCH)
+                .build()?;
+            let url = configured.instance.keys_url();
+            (Source::Gitlab(http, url), Keys::default())
+        };
         Ok(Self(Arc::new(Inner {
             audience: audience.to_owned(),
-            issuer: instance.issuer(),
-            keys_url: instance.keys_url(),
-            http,
-            keys: Mutex::default(),
+            issuer: configured.instance.issuer(),
+            source,
+            keys: Mutex::new(keys),
         })))
     }
 
@@ -131,25 +161,57 @@ impl IdTokens {
     }
 
     async fn fetch(&self) -> Result<JwkSet, String> {
-        let text = |error: reqwest::Error| error.without_url().to_string();
-        let mut answer = self
-            .0
-            .http
-            .get(self.0.keys_url.clone())
-            .send()
-            .await
-            .map_err(text)?;
-        if !answer.status().is_success() {
-            return Err(format!("status {}", answer.status().as_u16()));
+        match &self.0.source {
+            Source::Gitlab(http, url) => fetch(http, url).await,
+            Source::File(file) => read(file),
         }
-        let mut body = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(text)? {
-            body.extend_from_slice(&piece);
-            if body.len() > LARGEST_KEYS {
-                return Err("the answer is too large".to_owned());
-            }
+    }
+}
+
+async fn fetch(http: &Client, url: &Url) -> Result<JwkSet, String> {
+    let text = |error: reqwest::Error| error.without_url().to_string();
+    let mut answer = http.get(url.clone()).send().await.map_err(text)?;
+    if !answer.status().is_success() {
+        return Err(format!("status {}", answer.status().as_u16()));
+    }
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await.map_err(text)? {
+        body.extend_from_slice(&piece);
+        if body.len() > LARGEST_KEYS {
+            return Err("the answer is too large".to_owned());
         }
-        serde_json::from_slice(&body).map_err(|_| "the answer holds no keys".to_owned())
+    }
+    parse(&body)
+}
+
+fn read(file: &Path) -> Result<JwkSet, String> {
+    let keys = std::fs::read(file).map_err(|error| format!("can't be read: {error}"))?;
+    parse(&keys)
+}
+
+fn parse(keys: &[u8]) -> Result<JwkSet, String> {
+    serde_json::from_slice(keys).map_err(|_| "it is no JWK set".to_owned())
+}
+
+/// The GitLab that a token says it is from, which proves nothing.
+pub(crate) fn claimed_issuer(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Issuer {
+        iss: String,
+    }
+    let claimed = dangerous::insecure_decode::<Issuer>(token).ok()?;
+    Some(claimed.claims.iss)
+}
+
+impl Identity {
+    /// Whether these fields may be about this job; those that can't be read are for others to refuse.
+    pub(crate) fn may_be(&self, fields: &Fields) -> bool {
+        let project_id = fields.project_id.as_deref();
+        let job_id = fields.job_id.as_deref();
+        let project_id = project_id.and_then(|it| ProjectId::parse(it).ok());
+        let job_id = job_id.and_then(|it| JobId::parse(it).ok());
+        project_id.is_none_or(|it| it == self.project_id)
+            && job_id.is_none_or(|it| it == self.job_id)
     }
 }
 

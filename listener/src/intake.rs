@@ -8,14 +8,16 @@ use notice::{
 };
 use secrecy::SecretString;
 
-/// The longest job or project name that GitLab allows (255 characters, up to 4 bytes each).
-const LONGEST_NAME: usize = 255 * 4;
+/// The longest job or project name that GitLab allows, in characters.
+pub(crate) const LONGEST_NAME: usize = 255;
 /// The longest token; GitLab's own are far shorter, a JWT job token may have 4 KiB.
-const LONGEST_TOKEN: usize = 8 * 1024;
+pub(crate) const LONGEST_TOKEN: usize = 8 * 1024;
 
 /// What a caller sent, as text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fields {
+    /// Which GitLab, by its name; without it, the first one that the caller may speak of.
+    pub(crate) instance: Option<String>,
     pub(crate) project_id: Option<String>,
     pub(crate) runner_id: Option<String>,
     pub(crate) job_id: Option<String>,
@@ -26,7 +28,6 @@ pub(crate) struct Fields {
 
 /// What turns fields into messages.
 pub(crate) struct Rules {
-    pub(crate) instance: Instance,
     pub(crate) index_names: IndexPatterns,
     /// For callers' tokens; without them no way is open that brings one.
     pub(crate) seal_keys: Option<SealKeys>,
@@ -39,9 +40,10 @@ pub(crate) struct Rules {
 pub(crate) struct Refusal(pub(crate) String);
 
 impl Rules {
-    /// Checks the fields and seals the token, if there is one.
+    /// Checks the fields and seals the token, if there is one. The notice is about one of these GitLabs.
     pub(crate) fn message(
         &self,
+        instances: &[&Instance],
         fields: &Fields,
         token: Option<&SecretString>,
         source: Source,
@@ -61,11 +63,13 @@ impl Rules {
         {
             faults.malformed.push("index_name");
         }
-        let (Some(project_id), Some(job_id), true) = (project_id, job_id, faults.is_empty()) else {
+        let instance = faults.one_of(instances, fields.instance.as_deref());
+        let (Some(instance), Some(project_id), Some(job_id), true) =
+            (instance, project_id, job_id, faults.is_empty())
+        else {
             return Err(faults.refusal());
         };
-        let instance = self.instance.name();
-        let mut message = Message::new(instance.clone(), project_id, job_id, source);
+        let mut message = Message::new(instance.name().clone(), project_id, job_id, source);
         message.runner_id = runner_id;
         message.job_name = job_name.unwrap_or_default();
         message.project_name = project_name.unwrap_or_default();
@@ -98,7 +102,7 @@ pub(crate) fn token(text: &str) -> Option<SecretString> {
 }
 
 fn name(text: &str) -> Result<String, notice::Invalid> {
-    if text.len() > LONGEST_NAME || text.chars().any(char::is_control) {
+    if text.chars().count() > LONGEST_NAME || text.chars().any(char::is_control) {
         return Err(notice::Invalid("must be a name as GitLab allows it"));
     }
     Ok(text.to_owned())
@@ -141,6 +145,20 @@ impl Faults {
         parsed
     }
 
+    fn one_of<'a>(
+        &mut self,
+        instances: &[&'a Instance],
+        name: Option<&str>,
+    ) -> Option<&'a Instance> {
+        let name = name.filter(|name| !name.is_empty());
+        let is_it = |instance: &&&Instance| name.is_none_or(|it| it == instance.name().as_str());
+        let instance = instances.iter().find(is_it).copied();
+        if instance.is_none() {
+            self.malformed.push("instance");
+        }
+        instance
+    }
+
     fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.malformed.is_empty()
     }
@@ -167,7 +185,6 @@ mod tests {
     fn rules() -> Rules {
         let key = SealKeys::generate().unwrap();
         Rules {
-            instance: Instance::parse("https://gitlab.com/").unwrap(),
             index_names: IndexPatterns::parse("joblogs,team-*").unwrap(),
             seal_keys: Some(SealKeys::parse(&key.into()).unwrap()),
             seal_seconds: 60,
@@ -176,7 +193,10 @@ mod tests {
 
     fn message(fields: &Fields) -> Result<Message, Refusal> {
         let token = token("glpat-canary").unwrap();
-        rules().message(fields, Some(&token), Source::AfterScript)
+        let instances =
+            ["https://gitlab.com/", "https://b.example/"].map(|url| Instance::parse(url).unwrap());
+        let instances: Vec<_> = instances.iter().collect();
+        rules().message(&instances, fields, Some(&token), Source::AfterScript)
     }
 
     fn fields(project_id: &str, job_id: &str) -> Fields {
@@ -223,6 +243,23 @@ mod tests {
             let mut fields = fields("1", "2");
             fields.index_name = Some(name.to_owned());
             assert_eq!(message(&fields).is_ok(), taken, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_gitlab_is_one_of_the_configured_ones_or_the_first() {
+        for (name, taken) in [
+            (None, Some("gitlab.com")),
+            (Some(""), Some("gitlab.com")),
+            (Some("b.example"), Some("b.example")),
+            (Some("evil.example"), None),
+            (Some("https://b.example/"), None),
+        ] {
+            let mut fields = fields("1", "2");
+            fields.instance = name.map(str::to_owned);
+            let message = message(&fields);
+            let instance = message.as_ref().map(|it| it.instance.as_str());
+            assert_eq!(instance.ok(), taken, "{name:?}");
         }
     }
 

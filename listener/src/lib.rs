@@ -3,15 +3,22 @@
 //! Elasticsearch.
 
 mod api;
+mod body;
+mod bounds;
+mod connections;
+mod document;
 mod flags;
 mod health;
 mod hooks;
 mod identity;
 mod intake;
 mod limits;
-mod repeats;
+mod origins;
+mod query;
+mod refusal;
 mod secrets;
 mod server;
+mod tls;
 mod ways;
 mod webhook;
 
@@ -31,7 +38,8 @@ pub fn print_key() -> Result<()> {
 }
 
 /// Asks the listener on this host whether it is ready; for a container's healthcheck.
-pub async fn healthcheck(listen_port: u16) -> Result<()> {
+pub async fn healthcheck(listen_port: u16, is_tls: bool) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listen_port));
-    service::admin::ask(address, "/health/ready").await
+    let scheme = if is_tls { "https" } else { "http" };
+    service::admin::ask(&format!("{scheme}://{address}/health/ready")).await
 }

@@ -60,7 +60,8 @@ impl Limits {
     }
 }
 
-fn client_of(address: IpAddr) -> IpAddr {
+/// Who counts as one client.
+pub(crate) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() & (u128::MAX << (Ipv6Addr::BITS - CLIENT_BITS));

@@ -10,7 +10,10 @@ async fn main() -> ExitCode {
     let cli: Cli = service::cli::parse();
     let outcome = match cli.command {
         Some(Command::Keygen) => listener::print_key(),
-        Some(Command::Healthcheck { listen_port }) => listener::healthcheck(listen_port).await,
+        Some(Command::Healthcheck {
+            listen_port,
+            tls_cert,
+        }) => listener::healthcheck(listen_port, tls_cert.is_some()).await,
         None => listen(cli.flags).await,
     };
     match outcome {

@@ -60,12 +60,20 @@ impl Secrets {
             .fold(false, |found, secret| found | bool::from(is_it(secret)))
     }
 
+    pub(crate) fn add(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl SigningKeys {
+    pub(crate) fn add(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Whether one of them made one of the signatures, which stand as `v1,BASE64`, by spaces.
     /// Source: Standard Webhooks, which GitLab follows.
     pub(crate) fn signed(&self, content: &[&[u8]], signatures: &str) -> bool {

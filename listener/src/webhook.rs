@@ -213,6 +213,7 @@ fn fields(
     let path = project.and_then(|it| it.path_with_namespace.as_deref());
     let project_name = path.and_then(|path| path.rsplit('/').next());
     Fields {
+        instance: None,
         project_id: Some(project_id.to_string()),
         job_id: Some(job.to_string()),
         runner_id: runner.and_then(|it| it.id).map(|id| id.to_string()),

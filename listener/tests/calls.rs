@@ -69,17 +69,9 @@ async fn a_field_given_twice_is_refused_by_name() {
             r#"{"job_id":1,"project_id":1,"job_id":3,"project_id":4}"#,
             "job_id, project_id",
         ),
-        (
-            r#"{"project_id":1,"job_id":3,"colour":1,"colour":3}"#,
-            "colour",
-        ),
-        (
-            r#"{"project_id":1,"job_id":3,"Canary 7":1,"Canary 7":3}"#,
-            "an unknown field",
-        ),
     ] {
         let answer = post(&listener, body).await;
-        assert_eq!(answer, (400, format!("given twice: {twice}")), "{body}");
+        assert_eq!(answer, (422, format!("given twice: {twice}")), "{body}");
     }
     let (status, _) = post(&listener, r#"{"project_id":1,"job_id":3}"#).await;
     assert_eq!(status, 503, "a notice without a fault");
@@ -113,7 +105,7 @@ async fn an_empty_header_does_not_hide_the_parameter() {
     assert_eq!(request.send().await.unwrap().status().as_u16(), 503);
     let url = format!("{}/?project_id=1&job_id=2&gitlab_token=", listener.url);
     let request = listener.http.get(url).header("PRIVATE-TOKEN", "");
-    assert_eq!(request.send().await.unwrap().status().as_u16(), 400);
+    assert_eq!(request.send().await.unwrap().status().as_u16(), 401);
 }
 
 /// The tab said «Swagger UI», the calls stood under «default», and backticks in summaries.

@@ -100,6 +100,7 @@ async fn a_variable_that_is_set_but_empty_counts_as_unset() {
     let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     let file = std::env::temp_dir().join(format!("joblogs-key-{}", std::process::id()));
     std::fs::write(&file, key).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let empty = [
         "JOBLOGS_DEBUG",
         "JOBLOGS_INDEX_NAMES",

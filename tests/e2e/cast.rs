@@ -2,6 +2,7 @@
 //! files (consumer), so that the process list has none.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ impl World {
     pub(crate) async fn listener_by(&self, rabbitmq_port: u16, gitlab: &str) -> Result<Listener> {
         let (program, address) = self.listener_starting(rabbitmq_port, gitlab).await?;
         self.is_ready(&program, &address).await?;
-        Ok(Listener::new(program, &address))
+        Ok(Listener::new(program, &format!("http://{address}/")))
     }
 
     /// A listener that serves, with more variables than the usual ones.
@@ -58,7 +59,18 @@ impl World {
         let starting = self.listener_starting_with(port, &gitlab, more);
         let (program, address) = starting.await?;
         self.is_ready(&program, &address).await?;
-        Ok(Listener::new(program, &address))
+        Ok(Listener::new(program, &format!("http://{address}/")))
+    }
+
+    /// The same over TLS, not ready yet: who asks it has to know its authority.
+    pub(crate) async fn listener_over_tls(
+        &self,
+        more: &[(&'static str, String)],
+    ) -> Result<Listener> {
+        let (port, gitlab) = (self.servers.rabbitmq.port, self.gitlab.url());
+        let starting = self.listener_starting_with(port, &gitlab, more);
+        let (program, address) = starting.await?;
+        Ok(Listener::new(program, &format!("https://{address}/")))
     }
 
     /// The same, not ready yet, and where it listens.
@@ -77,18 +89,11 @@ impl World {
         gitlab: &str,
         more: &[(&'static str, String)],
     ) -> Result<(Arc<Program>, String)> {
-        let flags = [
-            "--bind",
-            "127.0.0.1",
-            "-p",
-            "0",
-            "--gitlab",
-            gitlab,
-            "--debug",
-        ];
+        let flags = ["--bind", "127.0.0.1", "-p", "0", "--debug"];
         let flags = [&flags[..], &["--es-index", &self.name]].concat();
         let mut variables = self.broker_variables(rabbitmq_port);
         variables.push(("JOBLOGS_SEAL_KEY", self.seal_key.clone()));
+        variables.push(("JOBLOGS_GITLAB", gitlab.to_owned()));
         variables.extend_from_slice(more);
         let program = self.start("listener", &flags, &variables)?;
         let address = self.address(&program, "listening").await?;
@@ -117,9 +122,10 @@ impl World {
         gitlab: &str,
         others: &[(&'static str, String)],
     ) -> Result<(Arc<Program>, String)> {
-        let flags = ["--gitlab", gitlab, "--admin", "127.0.0.1:0", "--debug"];
+        let flags = ["--admin", "127.0.0.1:0", "--debug"];
+        let gitlab = [("JOBLOGS_GITLAB", gitlab.to_owned())];
         // Of two values of a variable the later one counts.
-        let variables = [&self.consumer_variables()?, others].concat();
+        let variables = [&self.consumer_variables()?[..], &gitlab, others].concat();
         let program = self.start("consumer", &flags, &variables)?;
         let address = self.address(&program, "serving health and metrics").await?;
         Ok((program, address))
@@ -170,10 +176,11 @@ impl World {
         ])
     }
 
-    /// The path of a file that holds this.
+    /// The path of a file that holds this, for its owner alone.
     pub(crate) fn secret(&self, name: &str, value: &str) -> Result<String> {
         let path = self.folder().join(name);
         fs::write(&path, format!("{value}\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         Ok(path
             .to_str()
             .context("a temporary path is UTF-8")?

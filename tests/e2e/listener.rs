@@ -15,17 +15,17 @@ const ANSWER: Duration = Duration::from_secs(6);
 
 pub(crate) struct Listener {
     pub(crate) program: Arc<Program>,
-    /// `http://127.0.0.1:PORT/`.
+    /// `http://127.0.0.1:PORT/`, or with https.
     pub(crate) url: String,
     http: Client,
 }
 
 impl Listener {
-    pub(crate) fn new(program: Arc<Program>, address: &str) -> Self {
+    pub(crate) fn new(program: Arc<Program>, url: &str) -> Self {
         let http = Client::builder().timeout(ANSWER).no_proxy().build();
         Self {
             program,
-            url: format!("http://{address}/"),
+            url: url.to_owned(),
             http: http.expect("a client without files needs none"),
         }
     }

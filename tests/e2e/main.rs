@@ -22,6 +22,7 @@ mod queue;
 mod seed;
 mod servers;
 mod tests;
+mod tls;
 mod world;
 
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ use std::{io, sync::atomic::Ordering, time::Duration};
 
 use lapin::{
     Connection, ConnectionProperties,
+    tcp::OwnedTLSConfig,
     uri::{AMQPAuthority, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use rand::Rng;
@@ -50,7 +51,10 @@ async fn attempt(
     deadline: Duration,
 ) -> Result<Connection, ConnectError> {
     let uri = AMQPUri {
-        scheme: AMQPScheme::AMQP,
+        scheme: match settings.tls {
+            Some(_) => AMQPScheme::AMQPS,
+            None => AMQPScheme::AMQP,
+        },
         authority: AMQPAuthority {
             userinfo: AMQPUserInfo {
                 username: settings.user.clone(),
@@ -79,7 +83,15 @@ async fn attempt(
         if settings.is_silent.load(Ordering::Relaxed) {
             says_something(settings).await?;
         }
-        Connection::connect_uri(uri, properties).await
+        let tls = OwnedTLSConfig {
+            cert_chain: settings
+                .tls
+                .as_ref()
+                .and_then(|tls| tls.authorities.clone()),
+            ..Default::default()
+        };
+        let runtime = lapin::runtime::default_runtime()?;
+        Connection::connect_uri_with_config(uri, properties, tls, runtime).await
     };
     let connection = timeout(deadline, attempt).await;
     let is_silent = connection.is_err();
@@ -99,7 +111,8 @@ async fn attempt(
     }
 }
 
-/// Resolves once the broker answers the beginning of a connection, which is closed then. lapin keeps a
+/// Resolves once the broker answers the beginning of a connection, which is closed then; one that wants TLS
+/// closes it, which is an error and answers the question too. lapin keeps a
 /// thread and its buffers for each connection that it has begun, until the other side closes it: of a
 /// broker that stands still there would be more and more of them.
 async fn says_something(settings: &Settings) -> io::Result<()> {
@@ -153,6 +166,7 @@ mod tests {
             vhost: "my_vhost".to_owned(),
             user: "guest".to_owned(),
             password: "guest".into(),
+            tls: None,
             is_silent: Arc::default(),
         };
         let mut held = Vec::new();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{ArgAction, Args, builder::BoolishValueParser};
 use secrecy::SecretString;
 
 use crate::topology::{Queues, WaitTier};
@@ -27,8 +27,38 @@ pub struct Settings {
     pub user: String,
     /// Password.
     pub password: SecretString,
+    /// How the connection is protected, if it is.
+    pub tls: Option<Tls>,
     /// Whether the broker said nothing at the last attempt to connect; clones know it too.
     pub(crate) is_silent: Arc<AtomicBool>,
+}
+
+/// AMQP over TLS.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Certificate authorities in PEM, beside those that the system knows.
+    pub authorities: Option<String>,
+}
+
+/// Whether the way to RabbitMQ is protected; all programs spell it alike.
+#[derive(Debug, Clone, Args)]
+pub struct TlsFlags {
+    /// Speak AMQP over TLS to RabbitMQ, which has another port for that, mostly 5671.
+    #[arg(long, env = "JOBLOGS_RMQ_TLS", value_parser = BoolishValueParser::new(), action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", default_value_t = false)]
+    pub rmq_tls: bool,
+    /// PEM file of the certificate authority that signed RabbitMQ's certificate; with it TLS is spoken.
+    #[arg(long, env = "JOBLOGS_RMQ_CA")]
+    pub rmq_ca: Option<PathBuf>,
+}
+
+impl TlsFlags {
+    fn settings(&self) -> Result<Option<Tls>> {
+        service::tls::authorities("--rmq-ca", self.rmq_ca.as_deref())?;
+        let authorities = self.rmq_ca.as_ref().map(std::fs::read_to_string);
+        let authorities = authorities.transpose().context("--rmq-ca")?;
+        let is_spoken = self.rmq_tls || authorities.is_some();
+        Ok(is_spoken.then_some(Tls { authorities }))
+    }
 }
 
 /// The broker's flags as listener and initmq spell them.
@@ -52,6 +82,9 @@ pub struct BrokerFlags {
     /// RabbitMQ virtual host.
     #[arg(long, env = "JOBLOGS_VHOST", default_value = "my_vhost")]
     pub vhost: String,
+    /// Whether the way there is protected.
+    #[command(flatten)]
+    pub tls: TlsFlags,
 }
 
 impl BrokerFlags {
@@ -67,6 +100,7 @@ impl BrokerFlags {
                 self.pass.as_deref(),
                 self.pass_file.as_deref(),
             )?,
+            tls: self.tls.settings()?,
             is_silent: Arc::default(),
         })
     }
@@ -93,6 +127,9 @@ pub struct ConsumerBrokerFlags {
     /// RabbitMQ virtual host.
     #[arg(long, env = "JOBLOGS_RMQ_VHOST", default_value = "my_vhost")]
     pub rmq_vhost: String,
+    /// Whether the way there is protected.
+    #[command(flatten)]
+    pub tls: TlsFlags,
     /// Queue that the messages come from.
     #[arg(long, env = "JOBLOGS_RMQ_QUEUE", default_value = "jobs")]
     pub rmq_queue: String,
@@ -111,6 +148,7 @@ impl ConsumerBrokerFlags {
                 self.rmq_pass.as_deref(),
                 self.rmq_pass_file.as_deref(),
             )?,
+            tls: self.tls.settings()?,
             is_silent: Arc::default(),
         })
     }

@@ -8,5 +8,5 @@ mod publisher;
 pub mod topology;
 
 pub use connection::{ConnectError, connect, connect_within};
-pub use flags::{BrokerFlags, ConsumerBrokerFlags, Settings, queues, short};
+pub use flags::{BrokerFlags, ConsumerBrokerFlags, Settings, Tls, TlsFlags, queues, short};
 pub use publisher::{PublishError, Publisher, PublisherSettings};

@@ -111,6 +111,17 @@ impl IndexPatterns {
             .any(|pattern| glob_matches(pattern.as_bytes(), name.as_str().as_bytes()))
     }
 
+    /// The patterns as one regular expression, for people and for the OpenAPI document.
+    pub fn regex(&self) -> String {
+        let patterns = self.0.iter().map(|pattern| {
+            let pattern = pattern.replace('.', "\\.");
+            pattern
+                .replace('*', "[a-z0-9._-]*")
+                .replace('?', "[a-z0-9._-]")
+        });
+        patterns.collect::<Vec<_>>().join("|")
+    }
+
     /// The patterns as an index template can have them: Elasticsearch knows `*` alone there and
     /// forbids `?`, so these may take more names than [`Self::allow`] does, never fewer.
     pub fn template_patterns(&self) -> impl Iterator<Item = String> {

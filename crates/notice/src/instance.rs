@@ -87,9 +87,20 @@ impl Instance {
         Ok(Self { name, base })
     }
 
+    /// The same GitLab under a name that the operator chose.
+    #[must_use]
+    pub fn called(self, name: InstanceName) -> Self {
+        Self { name, ..self }
+    }
+
     /// The name in messages and documents.
     pub fn name(&self) -> &InstanceName {
         &self.name
+    }
+
+    /// Whether GitLab means itself by this base URL, in a webhook's `X-Gitlab-Instance` or as the issuer of a token.
+    pub fn is_at(&self, url: &str) -> bool {
+        url.trim_end_matches('/') == self.issuer()
     }
 
     /// Who GitLab says it is in its ID tokens.
@@ -140,9 +151,9 @@ impl Instance {
 pub struct Instances(Vec<Instance>);
 
 impl Instances {
-    /// A single one.
-    pub fn one(instance: Instance) -> Self {
-        Self(vec![instance])
+    /// These.
+    pub fn new(instances: Vec<Instance>) -> Self {
+        Self(instances)
     }
 
     /// The one of this name.

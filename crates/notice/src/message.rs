@@ -204,7 +204,7 @@ mod tests {
     use crate::Instance;
 
     fn instances() -> Instances {
-        Instances::one(instance())
+        Instances::new(vec![instance()])
     }
 
     fn instance() -> Instance {
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn another_instance_is_refused() {
-        let other = Instances::one(Instance::parse("https://other.example.com").unwrap());
+        let other = Instances::new(vec![Instance::parse("https://other.example.com").unwrap()]);
         let refused = Message::read(&message().to_body(), &other).unwrap_err();
         assert_eq!(refused, MessageError::UnknownInstance);
     }

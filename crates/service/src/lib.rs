@@ -1,12 +1,14 @@
 //! What every program does alike: flags that fail with one sentence, secrets from files,
-//! logs, the process's TLS provider, shutdown, and a small server for health and metrics.
+//! which GitLabs there are, logs, the process's TLS provider, shutdown, and a small server for health and metrics.
 
 pub mod admin;
 pub mod cli;
+pub mod gitlabs;
 pub mod logs;
 pub mod metrics;
 pub mod secret;
 pub mod shutdown;
+pub mod tls;
 
 /// Makes aws-lc the TLS provider of this process; the first thing in every `main`.
 ///

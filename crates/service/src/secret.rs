@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use secrecy::SecretString;
 
 /// Reads the secret called `flag` (such as `--es-pass`) from its value or from its file
@@ -25,6 +25,22 @@ pub fn read(flag: &str, value: Option<&str>, file: Option<&Path>) -> Result<Opti
         bail!("{flag} is empty; give the secret or the path of a file that holds it ({flag}-file)");
     }
     Ok(Some(secret.into()))
+}
+
+/// Refuses a file of keys that everybody on this host can read.
+pub fn only_for_us(flag: &str, file: Option<&Path>) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Some(file) = file else {
+        return Ok(());
+    };
+    // Whoever can't read it at all says so later.
+    let mode = std::fs::metadata(file).map_or(0, |file| file.permissions().mode());
+    ensure!(
+        mode & 0o004 == 0,
+        "the file {} of {flag} can be read by everybody on this host: chmod o-r it",
+        file.display()
+    );
+    Ok(())
 }
 
 /// As [`read`], for a secret that the program can't do without.
@@ -142,6 +158,28 @@ mod tests {
                 .to_string()
                 .contains("--x")
         );
+    }
+
+    #[test]
+    fn a_file_of_keys_that_everybody_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = std::env::temp_dir().join(format!("joblogs-key-{}", std::process::id()));
+        std::fs::write(&path, "canary").unwrap();
+        let read_with = |mode| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, permissions).unwrap();
+            only_for_us("--x-file", Some(&path))
+        };
+        for mode in [0o600, 0o640, 0o440] {
+            assert!(read_with(mode).is_ok(), "{mode:o}");
+        }
+        let refused = read_with(0o644).unwrap_err().to_string();
+        std::fs::remove_file(&path).unwrap();
+        assert!(
+            refused.contains("--x-file") && refused.contains("chmod"),
+            "{refused}"
+        );
+        assert!(!refused.contains("canary"), "{refused}");
     }
 
     #[test]

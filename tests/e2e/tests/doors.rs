@@ -259,7 +259,7 @@ pub(crate) async fn c21_irrelevant_events_get_2xx_and_malformed_ones_echo_nothin
             StatusCode::PAYLOAD_TOO_LARGE,
             "1 MiB",
         ),
-        (form, StatusCode::UNSUPPORTED_MEDIA_TYPE, "form"),
+        (form, StatusCode::UNSUPPORTED_MEDIA_TYPE, "application/json"),
     ] {
         is_refused(request, status, word).await?;
     }

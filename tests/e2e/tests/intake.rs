@@ -115,7 +115,7 @@ pub(crate) async fn malformed_notices_get_fixed_sentences_that_echo_nothing(
     is_refused(
         "no token",
         listener.http().get(no_token),
-        StatusCode::BAD_REQUEST,
+        StatusCode::UNAUTHORIZED,
         sentence,
     )
     .await?;
@@ -127,7 +127,8 @@ pub(crate) async fn malformed_notices_get_fixed_sentences_that_echo_nothing(
 }
 
 async fn malformed_posts(listener: &Listener) -> Result<()> {
-    const FORM: &str = "the request is not of the form that /docs describes";
+    const NO_OBJECT: &str = "the body is no JSON object";
+    const TYPE: &str = "the Content-Type must be application/json";
     let post = || {
         let request = listener.http().post(format!("{}v1/jobs", listener.url));
         request.header("PRIVATE-TOKEN", "glpat-1")
@@ -141,12 +142,13 @@ async fn malformed_posts(listener: &Listener) -> Result<()> {
         .body(Body::wrap_stream(pieces));
     let unauthorised = listener.post_of(&json!({"project_id": CANARY}));
     let bad = StatusCode::BAD_REQUEST;
+    let wrong = StatusCode::UNPROCESSABLE_ENTITY;
     for (what, request, status, sentence) in [
         (
             "an unknown field",
             post().json(&json!({"project_id": 1, "job_id": 2, "colour": CANARY})),
-            bad,
-            "unknown field: colour",
+            wrong,
+            "unknown: colour",
         ),
         (
             "a field twice",
@@ -155,19 +157,19 @@ async fn malformed_posts(listener: &Listener) -> Result<()> {
                 .body(format!(
                     r#"{{"project_id":1,"job_id":2,"job_id":"{CANARY}"}}"#
                 )),
-            bad,
+            wrong,
             "given twice: job_id",
         ),
         (
             "another type",
             post().json(&json!({"project_id": {"a": CANARY}, "job_id": [1]})),
-            bad,
-            "malformed or not allowed: project_id, job_id",
+            wrong,
+            "malformed or not allowed: job_id, project_id",
         ),
         (
             "a field missing",
             post().json(&json!({"project_id": 1})),
-            bad,
+            wrong,
             "missing: job_id",
         ),
         (
@@ -176,14 +178,14 @@ async fn malformed_posts(listener: &Listener) -> Result<()> {
                 .header("content-type", "application/json")
                 .body(CANARY),
             bad,
-            FORM,
+            NO_OBJECT,
         ),
-        ("a list", post().json(&json!([CANARY])), bad, FORM),
+        ("a list", post().json(&json!([CANARY])), bad, NO_OBJECT),
         (
             "no content type",
             post().body(good.to_string()),
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            FORM,
+            TYPE,
         ),
         (
             "a form",
@@ -191,7 +193,7 @@ async fn malformed_posts(listener: &Listener) -> Result<()> {
                 .header("content-type", "application/x-www-form-urlencoded")
                 .body("project_id=1&job_id=2"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            FORM,
+            TYPE,
         ),
         (
             "a large body",

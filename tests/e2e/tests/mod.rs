@@ -5,11 +5,13 @@ mod doors;
 mod faults;
 mod flood;
 mod forge;
+mod front;
 mod happy;
 mod harness;
 mod inputs;
 mod intake;
 mod judge;
+mod links;
 mod loss;
 mod operation;
 mod secrets;
@@ -107,6 +109,10 @@ tests! {
         intake::a_broker_that_is_down_means_503_and_recovery,
         doors::events_and_shared_secrets_bring_logs_by_the_operators_token,
         flood::d26_slow_and_many_callers_leave_honest_notices_prompt,
+        front::d26_connections_heads_and_their_time_are_bounded,
+        front::the_listener_speaks_tls_and_takes_a_new_certificate_while_it_runs,
+        links::d28_a_wrong_certificate_is_named_with_its_link_and_a_right_one_is_green,
+        links::several_gitlabs_have_tokens_secrets_and_authorities_of_their_own,
         doors::d22_only_right_secrets_publish_and_two_are_right_while_rotating,
         doors::d22_an_id_token_opens_the_door_for_its_own_job_alone,
         doors::c21_irrelevant_events_get_2xx_and_malformed_ones_echo_nothing,

@@ -130,7 +130,7 @@ async fn start(
             Part::Setup => setup = Some(world.setup_starting(&ports)?),
             Part::Listener => {
                 let (program, address) = world.listener_starting(rabbitmq, &gitlab).await?;
-                listener = Some(Listener::new(program, &address));
+                listener = Some(Listener::new(program, &format!("http://{address}/")));
             }
             Part::Consumer => {
                 let (program, address) = world.consumer_starting(&gitlab, &ports).await?;

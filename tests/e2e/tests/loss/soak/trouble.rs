@@ -76,7 +76,7 @@ impl<'a> Trouble<'a> {
             world,
             rng: RefCell::new(world.rng("trouble")),
             links,
-            listener: RefCell::new(Listener::new(program, &address)),
+            listener: RefCell::new(Listener::new(program, &format!("http://{address}/"))),
             consumers: RefCell::default(),
             counts: RefCell::default(),
         };
@@ -171,7 +171,7 @@ impl<'a> Trouble<'a> {
         let url = self.world.gitlab.url();
         let port = self.links[LISTENER].port();
         let (program, address) = self.world.listener_starting(port, &url).await?;
-        *self.listener.borrow_mut() = Listener::new(program, &address);
+        *self.listener.borrow_mut() = Listener::new(program, &format!("http://{address}/"));
         Ok(())
     }
 

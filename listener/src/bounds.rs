@@ -1,0 +1,189 @@
+//! What is done with each request before a call sees it: who comes too often is sent away, the body is read
+//! within its bounds, and the outcome is noted.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
+use metrics::counter;
+use poem::{Body, Endpoint, IntoResponse, Request, Response, Result, http::StatusCode};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout},
+};
+
+use crate::{api, hooks, limits::Limits, refusal::Form, tls::Certified};
+
+/// A notice has a few hundred bytes; with a JWT for a token a few thousand.
+const LARGEST_BODY: usize = 64 * 1024;
+/// A pipeline event tells of all its jobs, with half a KiB each, and of a commit with a message of any size.
+const LARGEST_WEBHOOK: usize = 1024 * 1024;
+/// The largest body that GitLab sends has 25 MB.
+const MOST_DISCARDED: usize = 32 * 1024 * 1024;
+/// So many that are larger than a notice are read at the same time.
+const LARGE_ONES: usize = 8;
+/// How long a body may take to arrive.
+const BODY: Duration = Duration::from_secs(5);
+
+/// What bounds requests; one for all of them.
+pub(crate) struct Bounds {
+    limits: Limits,
+    /// Whether notices are taken from those alone who show a certificate.
+    wants_certificates: bool,
+    large_ones: Semaphore,
+}
+
+impl Bounds {
+    pub(crate) fn new(limits: Limits, wants_certificates: bool) -> Self {
+        Self {
+            limits,
+            wants_certificates,
+            large_ones: Semaphore::new(LARGE_ONES),
+        }
+    }
+
+    /// The request's answer, whatever it is.
+    pub(crate) async fn answer<E: Endpoint>(&self, endpoint: &E, request: Request) -> Response {
+        let begun = Instant::now();
+        let form = Form::of(&request);
+        let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
+        if !self.limits.allow(address) {
+            refused("rate");
+            let sentence = "too many requests; come again in a second";
+            let refusal = form.refuse(StatusCode::TOO_MANY_REQUESTS, sentence);
+            return refusal.with_header("Retry-After", 1).into_response();
+        }
+        let (method, call) = (request.method().clone(), call(request.uri().path()));
+        let is_health = call != OTHER && !is_notice(call);
+        let answer = self.bounded(endpoint, request, form).await;
+        // Never the query: a token may stand in it.
+        let status = answer.status().as_u16();
+        let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let address = address.map(tracing::field::display);
+        if is_health {
+            tracing::debug!(target: ACCESS, %method, call, status, milliseconds, client = address, "request");
+        } else {
+            tracing::info!(target: ACCESS, %method, call, status, milliseconds, client = address, "request");
+        }
+        answer
+    }
+
+    async fn bounded<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        mut request: Request,
+        form: Form,
+    ) -> Response {
+        let certified = request.extensions().get::<Certified>();
+        let is_certified = certified.is_some_and(|it| it.0);
+        if self.wants_certificates && is_notice(request.uri().path()) && !is_certified {
+            refused("certificate");
+            let sentence = "show a client certificate of the authority of this listener";
+            return form.refuse(StatusCode::UNAUTHORIZED, sentence);
+        }
+        let is_webhook = request.uri().path() == hooks::PATH;
+        let size = request.header("content-length");
+        let size: Option<usize> = size.and_then(|it| it.parse().ok());
+        let may_be_large = is_webhook && size.is_none_or(|size| size > LARGEST_BODY);
+        let body = request.take_body();
+        let (largest, too_large) = if is_webhook {
+            (LARGEST_WEBHOOK, "the body is larger than 1 MiB")
+        } else {
+            (LARGEST_BODY, "the body is larger than 64 KiB")
+        };
+        // Its turn is kept until the body is done with.
+        let _turn = match timeout(BODY, self.read(body, largest, may_be_large)).await {
+            Ok(Ok((Some(bytes), turn))) => {
+                request.set_body(bytes);
+                turn
+            }
+            Ok(Ok((None, _))) => {
+                refused("body");
+                return form.refuse(StatusCode::PAYLOAD_TOO_LARGE, too_large);
+            }
+            Ok(Err(_)) => {
+                let sentence = "the body could not be read";
+                return form.refuse(StatusCode::BAD_REQUEST, sentence);
+            }
+            Err(_) => {
+                refused("body_time");
+                let sentence = "the body took longer than 5 s";
+                return form.refuse(StatusCode::REQUEST_TIMEOUT, sentence);
+            }
+        };
+        match endpoint.call(request).await {
+            Ok(answer) => answer.into_response(),
+            Err(error) => form.refuse_error(&error),
+        }
+    }
+
+    async fn read(
+        &self,
+        body: Body,
+        largest: usize,
+        may_be_large: bool,
+    ) -> std::io::Result<(Option<Bytes>, Option<SemaphorePermit<'_>>)> {
+        let turn = if may_be_large {
+            self.large_ones.acquire().await.ok()
+        } else {
+            None
+        };
+        Ok((bytes_of(body, largest).await?, turn))
+    }
+}
+
+/// The middleware of these bounds.
+pub(crate) async fn bounded<E: Endpoint>(
+    endpoint: Arc<E>,
+    request: Request,
+    bounds: Arc<Bounds>,
+) -> Result<Response> {
+    Ok(bounds.answer(&*endpoint, request).await)
+}
+
+/// Where requests are noted.
+const ACCESS: &str = "listener::access";
+const OTHER: &str = "other";
+
+/// A call by its path; any other path may hold anything.
+fn call(path: &str) -> &'static str {
+    const CALLS: [&str; 9] = [
+        "/",
+        api::PATH,
+        hooks::PATH,
+        "/healthcheck",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+    ];
+    let found = CALLS.into_iter().find(|call| *call == path);
+    found.unwrap_or(OTHER)
+}
+
+fn is_notice(path: &str) -> bool {
+    matches!(path, "/" | api::PATH | hooks::PATH)
+}
+
+fn refused(reason: &'static str) {
+    counter!("joblogs_requests_refused_total", "reason" => reason).increment(1);
+}
+
+/// The bytes of a body, or `None` where there are too many. The others are read all the same, up to a bound:
+/// who still sends when the connection is closed sees no answer.
+async fn bytes_of(body: Body, most: usize) -> std::io::Result<Option<Bytes>> {
+    let mut pieces = std::pin::pin!(body.into_bytes_stream());
+    let (mut bytes, mut came) = (BytesMut::new(), 0);
+    while let Some(piece) = pieces.try_next().await? {
+        came += piece.len();
+        if came <= most {
+            bytes.extend_from_slice(&piece);
+        } else if came <= MOST_DISCARDED {
+            bytes = BytesMut::new();
+        } else {
+            break;
+        }
+    }
+    Ok((came <= most).then(|| bytes.freeze()))
+}
