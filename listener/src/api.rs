@@ -33,6 +33,8 @@ pub(crate) const UNAVAILABLE: &str = "the message could not be confirmed in the 
 /// Where notices are posted.
 pub(crate) const PATH: &str = "/v1/jobs";
 
+const TOKEN: &str = "PRIVATE-TOKEN";
+
 /// What the page and the OpenAPI document are called.
 pub(crate) const TITLE: &str = "Joblogs listener";
 
@@ -217,7 +219,7 @@ impl Calls {
         instance: Query<Option<String>>,
         /// The GitLab token, in place of `gitlab_token`; the header counts where both are given.
         #[oai(name = "PRIVATE-TOKEN")]
-        private_token: Header<Option<String>>,
+        _private_token: Header<Option<String>>,
     ) -> GetAnswer {
         if !self.0.ways.opens(Way::UrlToken) {
             return GetAnswer::Unauthorized(PlainText(NOT_THIS_WAY));
@@ -225,10 +227,11 @@ impl Calls {
         if let Err(refusal) = query::check(request.uri().query().unwrap_or_default()) {
             return GetAnswer::BadRequest(PlainText(refusal.0));
         }
-        // A shell writes the header empty where the variable is unset.
-        let header = private_token.0.filter(|token| !token.is_empty());
-        let given = header.or(gitlab_token.0);
-        let Some(token) = given.as_deref().and_then(intake::token) else {
+        let in_query = gitlab_token.0.as_deref().filter(|token| !token.is_empty());
+        let given = header(request, TOKEN).or(in_query);
+        let is_sound = in_query.is_none_or(|token| intake::token(token).is_some());
+        let token = given.filter(|_| is_sound).and_then(intake::token);
+        let Some(token) = token else {
             let refusal = "missing or malformed: gitlab_token (or the header PRIVATE-TOKEN)";
             return GetAnswer::Unauthorized(PlainText(refusal));
         };
@@ -270,12 +273,12 @@ impl Calls {
         request: &Request,
         /// A GitLab token with the scope `read_api`, with which the log is fetched.
         #[oai(name = "PRIVATE-TOKEN")]
-        private_token: Header<Option<String>>,
+        _private_token: Header<Option<String>>,
         body: RawJson<JobNotice>,
     ) -> PostAnswer {
-        let (private_token, authorization) = (private_token.0, request.header("Authorization"));
         let (ways, origins) = (&self.0.ways, &self.0.origins);
-        let caller = origins.caller(ways, private_token.as_deref(), authorization);
+        let (token, authorization) = (header(request, TOKEN), header(request, "Authorization"));
+        let caller = origins.caller(ways, token, authorization);
         let unauthorized =
             |detail: &str| PostAnswer::Unauthorized(problem(401, "Unauthorized", detail));
         let caller = match caller.await {
@@ -372,6 +375,16 @@ impl Api {
             ),
         })
     }
+}
+
+/// A header; an empty one is absent, as a shell writes it so where the variable is unset. What is no text, or
+/// stands there twice, is text that nothing takes: poem's own extractor would drop it.
+pub(crate) fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    const NOTHING_TAKES: &str = "\0";
+    let mut values = request.headers().get_all(name).iter();
+    let value = values.next()?;
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    Some(text.unwrap_or(NOTHING_TAKES)).filter(|text| !text.is_empty())
 }
 
 fn unprocessable(refusal: &Refusal) -> PostAnswer {

@@ -7,17 +7,18 @@ use serde_json::{Map, Value, json};
 use crate::{
     api::{self, Api},
     hooks,
-    intake::{LONGEST_NAME, LONGEST_TOKEN},
+    intake::{LARGEST_ID, LONGEST_NAME, LONGEST_TOKEN},
 };
 
 /// A number as GitLab's ids are, in the braces of the older tool's curl or without.
-const ID: &str = r"^(0*[1-9][0-9]{0,17}|\{0*[1-9][0-9]{0,17}\})$";
-const LARGEST_ID: u64 = 999_999_999_999_999_999;
+const ID: &str = r"^([1-9][0-9]{0,17}|\{[1-9][0-9]{0,17}\})$";
 
 /// The document as JSON. `spec` is poem-openapi's.
 pub(crate) fn of(spec: &str, api: &Api) -> String {
     let mut document: Value = serde_json::from_str(spec).unwrap_or_default();
     let more: Value = serde_json::from_str(include_str!("openapi.json")).unwrap_or_default();
+    // By its kind an event has one of three forms, which no struct has.
+    document["components"]["schemas"]["WebhookEvent"].take();
     merge(&mut document, more);
     for (path, method) in [("/", "get"), (api::PATH, "post"), (hooks::PATH, "post")] {
         let call = &mut document["paths"][path][method];
@@ -45,6 +46,7 @@ pub(crate) fn of(spec: &str, api: &Api) -> String {
         }
     }
     notice["required"] = json!(["project_id", "job_id"]);
+    notice["additionalProperties"] = false.into();
     document.to_string()
 }
 
@@ -53,8 +55,9 @@ fn forms(api: &Api) -> Map<String, Value> {
     let name = json!({
         "type": "string", "maxLength": LONGEST_NAME, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$",
     });
+    // Empty, it is absent.
     let token = json!({
-        "type": "string", "minLength": 1, "maxLength": LONGEST_TOKEN, "pattern": r"^[\x21-\x7e]+$",
+        "type": "string", "maxLength": LONGEST_TOKEN, "pattern": r"^[\x21-\x7e]*$",
     });
     let mut instances: Vec<&str> = vec![""];
     let all = api.origins.instances();
@@ -83,7 +86,7 @@ fn in_json(name: &str, form: &Value) -> Value {
     let mut form = form.clone();
     if !name.ends_with("_id") {
         form["nullable"] = true.into();
-        if let Some(values) = form["enum"].as_array_mut() {
+        if let Some(Value::Array(values)) = form.get_mut("enum") {
             values.push(Value::Null);
         }
         return form;

@@ -6,14 +6,11 @@ use futures_util::future::try_join_all;
 use notice::Source;
 use poem::Request;
 use poem_openapi::{
-    ApiResponse, Object, OpenApi, Tags,
-    param::Header,
-    payload::Json,
-    types::{Any, Example},
+    ApiResponse, Object, OpenApi, Tags, param::Header, payload::Json, types::Example,
 };
 
 use crate::{
-    api::{Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, problem},
+    api::{Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, header, problem},
     body::RawJson,
     origins::Unknown,
     webhook::{self, Credentials, Event, Malformed},
@@ -22,47 +19,9 @@ use crate::{
 /// Where GitLab calls.
 pub(crate) const PATH: &str = "/v1/webhooks/gitlab";
 
-/// What GitLab sends, as far as it is read: a job event (`object_kind` is `build`) or a pipeline event.
-/// Other events and other fields pass.
+/// The body, whose forms stand in `openapi.json`.
 #[derive(Object)]
-#[oai(example, skip_serializing_if_is_none)]
-struct WebhookEvent {
-    /// `build`, `pipeline`, or another event, which is taken and ignored.
-    object_kind: Option<String>,
-    /// The job's id.
-    build_id: Option<u64>,
-    /// The job's status; those of jobs that go on are taken and ignored.
-    build_status: Option<String>,
-    /// The job's name.
-    build_name: Option<String>,
-    /// The project's id.
-    project_id: Option<u64>,
-    /// The project; `id` and `path_with_namespace` are read.
-    project: Option<Any<serde_json::Value>>,
-    /// The runner; `id` is read.
-    runner: Option<Any<serde_json::Value>>,
-    /// Of a pipeline event: `status` is read.
-    object_attributes: Option<Any<serde_json::Value>>,
-    /// Of a pipeline event, its jobs: `id`, `status`, `name` and `runner` are read.
-    builds: Option<Vec<Any<serde_json::Value>>>,
-}
-
-impl Example for WebhookEvent {
-    fn example() -> Self {
-        let project = serde_json::json!({"id": 42, "path_with_namespace": "acme/demo"});
-        Self {
-            object_kind: Some("build".to_owned()),
-            build_id: Some(4711),
-            build_status: Some("failed".to_owned()),
-            build_name: Some("test".to_owned()),
-            project_id: Some(42),
-            project: Some(Any(project)),
-            runner: Some(Any(serde_json::json!({"id": 7}))),
-            object_attributes: None,
-            builds: None,
-        }
-    }
-}
+struct WebhookEvent {}
 
 /// Jobs whose logs will be fetched.
 #[derive(Object)]
@@ -146,25 +105,26 @@ impl Hooks {
         request: &Request,
         /// The delivery's id, a part of what is signed.
         #[oai(name = "webhook-id")]
-        id: Header<Option<String>>,
+        _id: Header<Option<String>>,
         /// When it was signed: seconds since the epoch, at most five minutes from now.
         #[oai(name = "webhook-timestamp")]
-        timestamp: Header<Option<String>>,
+        _timestamp: Header<Option<String>>,
         /// The sender's base URL, where several GitLabs have the same secret.
         #[oai(name = "X-Gitlab-Instance")]
-        instance: Header<Option<String>>,
+        _instance: Header<Option<String>>,
         body: RawJson<WebhookEvent>,
     ) -> HookAnswer {
         let credentials = Credentials {
-            token: request.header("X-Gitlab-Token"),
-            id: id.0.as_deref(),
-            timestamp: timestamp.0.as_deref(),
-            signature: request.header("webhook-signature"),
+            token: header(request, "X-Gitlab-Token"),
+            id: header(request, "webhook-id"),
+            timestamp: header(request, "webhook-timestamp"),
+            signature: header(request, "webhook-signature"),
         };
-        let sender = self
-            .0
-            .origins
-            .sender(&credentials, &body.bytes, instance.0.as_deref());
+        let sender = self.0.origins.sender(
+            &credentials,
+            &body.bytes,
+            header(request, "X-Gitlab-Instance"),
+        );
         let sender = match sender {
             Ok(sender) => sender,
             Err(Unknown::Unproven) => {

@@ -8,6 +8,8 @@ use notice::{
 };
 use secrecy::SecretString;
 
+/// The largest id that is taken: it has 18 digits.
+pub(crate) const LARGEST_ID: u64 = 999_999_999_999_999_999;
 /// The longest job or project name that GitLab allows, in characters.
 pub(crate) const LONGEST_NAME: usize = 255;
 /// The longest token; GitLab's own are far shorter, a JWT job token may have 4 KiB.
@@ -101,7 +103,8 @@ pub(crate) fn token(text: &str) -> Option<SecretString> {
     is_token.then(|| text.to_owned().into())
 }
 
-fn name(text: &str) -> Result<String, notice::Invalid> {
+/// A name as GitLab allows it.
+pub(crate) fn name(text: &str) -> Result<String, notice::Invalid> {
     if text.chars().count() > LONGEST_NAME || text.chars().any(char::is_control) {
         return Err(notice::Invalid("must be a name as GitLab allows it"));
     }

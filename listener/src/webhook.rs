@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::{
-    intake::Fields,
+    intake::{self, Fields, LARGEST_ID},
     secrets::{Secrets, SigningKeys},
 };
 
@@ -72,6 +72,19 @@ impl Callers {
     }
 }
 
+/// An id as GitLab has them.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "u64")]
+struct Id(u64);
+
+impl TryFrom<u64> for Id {
+    type Error = &'static str;
+    fn try_from(id: u64) -> Result<Self, Self::Error> {
+        let is_id = (1..=LARGEST_ID).contains(&id);
+        is_id.then_some(Self(id)).ok_or("no id")
+    }
+}
+
 #[derive(Deserialize)]
 struct Kind {
     object_kind: Option<String>,
@@ -80,11 +93,11 @@ struct Kind {
 /// A Job Hook. GitLab's other fields pass, here and below.
 #[derive(Deserialize)]
 struct JobHook {
-    build_id: Option<u64>,
+    build_id: Option<Id>,
     build_status: Option<String>,
     #[serde(default)]
     build_name: String,
-    project_id: Option<u64>,
+    project_id: Option<Id>,
     runner: Option<Runner>,
     project: Option<Project>,
 }
@@ -104,7 +117,7 @@ struct Pipeline {
 
 #[derive(Deserialize)]
 struct Build {
-    id: Option<u64>,
+    id: Option<Id>,
     status: Option<String>,
     #[serde(default)]
     name: String,
@@ -113,12 +126,12 @@ struct Build {
 
 #[derive(Deserialize)]
 struct Runner {
-    id: Option<u64>,
+    id: Option<Id>,
 }
 
 #[derive(Deserialize)]
 struct Project {
-    id: Option<u64>,
+    id: Option<Id>,
     path_with_namespace: Option<String>,
 }
 
@@ -145,13 +158,13 @@ pub(crate) fn read(body: &[u8]) -> Result<Event, Malformed> {
 impl JobHook {
     fn event(self) -> Result<Event, Malformed> {
         let status = self.build_status.ok_or(Malformed::Field("build_status"))?;
-        if !is_over(&status) {
-            return Ok(Event::Irrelevant("the job is not over"));
-        }
         let job = self.build_id.ok_or(Malformed::Field("build_id"))?;
         let project = self.project.as_ref();
         let project_id = self.project_id.or(project.and_then(|it| it.id));
         let project_id = project_id.ok_or(Malformed::Field("project_id"))?;
+        if !is_over(&status) {
+            return Ok(Event::Irrelevant("the job is not over"));
+        }
         let fields = fields(
             project_id,
             project,
@@ -167,9 +180,6 @@ impl PipelineHook {
     fn event(self) -> Result<Event, Malformed> {
         let status = self.object_attributes.and_then(|it| it.status);
         let status = status.ok_or(Malformed::Field("object_attributes.status"))?;
-        if !is_over(&status) {
-            return Ok(Event::Irrelevant("the pipeline is not over"));
-        }
         let project = self.project.as_ref();
         let project_id = project.and_then(|it| it.id);
         let project_id = project_id.ok_or(Malformed::Field("project.id"))?;
@@ -179,13 +189,10 @@ impl PipelineHook {
         }
         let mut jobs = Vec::new();
         for build in builds {
+            let id = build.id.ok_or(Malformed::Field("builds.id"))?;
             // A job that was skipped or waits for a person has no log.
-            if build
-                .status
-                .as_deref()
-                .is_some_and(|it| is_over(it) && it != "skipped")
-            {
-                let id = build.id.ok_or(Malformed::Field("builds.id"))?;
+            let status = build.status.as_deref().unwrap_or_default();
+            if is_over(status) && status != "skipped" {
                 jobs.push(fields(
                     project_id,
                     project,
@@ -195,6 +202,9 @@ impl PipelineHook {
                 ));
             }
         }
+        if !is_over(&status) {
+            return Ok(Event::Irrelevant("the pipeline is not over"));
+        }
         if jobs.is_empty() {
             return Ok(Event::Irrelevant("no job of the pipeline has ended"));
         }
@@ -203,22 +213,25 @@ impl PipelineHook {
 }
 
 fn fields(
-    project_id: u64,
+    project_id: Id,
     project: Option<&Project>,
-    job: u64,
+    job: Id,
     name: String,
     runner: Option<&Runner>,
 ) -> Fields {
     // As `CI_PROJECT_NAME` has it.
     let path = project.and_then(|it| it.path_with_namespace.as_deref());
     let project_name = path.and_then(|path| path.rsplit('/').next());
+    // What is no name is left out: GitLab tells the consumer anyway, and an event that fails is one step towards
+    // the end of its webhook.
+    let named = |name: &&str| intake::name(name).is_ok();
     Fields {
         instance: None,
-        project_id: Some(project_id.to_string()),
-        job_id: Some(job.to_string()),
-        runner_id: runner.and_then(|it| it.id).map(|id| id.to_string()),
-        job_name: Some(name),
-        project_name: project_name.map(str::to_owned),
+        project_id: Some(project_id.0.to_string()),
+        job_id: Some(job.0.to_string()),
+        runner_id: runner.and_then(|it| it.id).map(|id| id.0.to_string()),
+        job_name: Some(name).filter(|name| named(&name.as_str())),
+        project_name: project_name.filter(named).map(str::to_owned),
         index_name: None,
     }
 }
@@ -296,6 +309,17 @@ mod tests {
         assert_eq!(ids, ["377", "378"]);
         let event = read(&pipeline_hook("running"));
         assert!(matches!(event, Ok(Event::Irrelevant(_))));
+    }
+
+    #[test]
+    fn what_is_no_name_is_left_out() {
+        let mut hook = job_hook("success");
+        hook["build_name"] = json!("a\nb");
+        hook["project"]["path_with_namespace"] = json!(format!("a/{}", "x".repeat(256)));
+        let Ok(Event::Ended(jobs)) = read(&hook) else {
+            panic!("no job");
+        };
+        assert_eq!((&jobs[0].job_name, &jobs[0].project_name), (&None, &None));
     }
 
     #[test]

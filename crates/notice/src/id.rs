@@ -13,18 +13,18 @@ macro_rules! numeric_id {
         pub struct $name(u64);
 
         impl $name {
-            /// Reads a positive decimal number of at most 18 digits. A number in braces is taken
+            /// Reads a positive decimal number of at most 18 digits, the first one not 0. A number in braces is taken
             /// as the number: the older tool's documented curl has `job_id={$CI_JOB_ID}`.
             pub fn parse(text: &str) -> Result<Self, Invalid> {
                 let bare = text
                     .strip_prefix('{')
                     .and_then(|rest| rest.strip_suffix('}'))
                     .unwrap_or(text);
-                let is_decimal = !bare.is_empty()
-                    && bare.len() <= 18
+                let is_decimal = bare.len() <= 18
+                    && !bare.starts_with('0')
                     && bare.bytes().all(|byte| byte.is_ascii_digit());
                 match bare.parse() {
-                    Ok(number) if is_decimal && number > 0 => Ok(Self(number)),
+                    Ok(number) if is_decimal => Ok(Self(number)),
                     _ => Err(Invalid("must be a positive whole number")),
                 }
             }
