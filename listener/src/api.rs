@@ -18,6 +18,7 @@ use crate::{
     hooks::Hooks,
     identity::{IdTokens, Identity, Unproven},
     intake::{self, Fields, Refusal, Rules},
+    kibana::Kibana,
     repeats::{UnrepeatedJson, check_query},
     secrets::Secrets,
     ways::{NOT_THIS_WAY, Way, Ways},
@@ -45,6 +46,7 @@ pub(crate) struct Api {
     pub(crate) publisher: Publisher,
     pub(crate) exchange: String,
     pub(crate) routing_key: String,
+    pub(crate) kibana: Option<Kibana>,
 }
 
 /// A job that has ended, or is about to: the parameters of `GET /`, without the token.
@@ -82,7 +84,7 @@ impl Example for JobNotice {
 
 /// What was accepted.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(crate) struct Accepted {
     /// The GitLab instance, by its configured name.
     instance: String,
@@ -92,6 +94,8 @@ pub(crate) struct Accepted {
     job_id: u64,
     /// How to find the job's lines in Kibana.
     query: String,
+    /// The job's lines in Kibana, where the operator says where that is (`--kibana`). They are there once the job is over.
+    kibana_url: Option<String>,
 }
 
 impl Example for Accepted {
@@ -101,6 +105,7 @@ impl Example for Accepted {
             project_id: 42,
             job_id: 4711,
             query: "project_id:42 and job_id:4711".to_owned(),
+            kibana_url: Some("https://kibana.example.com/app/discover#/?_g=…&_a=…".to_owned()),
         }
     }
 }
@@ -413,6 +418,7 @@ impl Api {
                 "project_id:{} and job_id:{}",
                 message.project_id, message.job_id
             ),
+            kibana_url: self.kibana.as_ref().and_then(|it| it.lines_of(&message)),
         })
     }
 }

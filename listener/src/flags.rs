@@ -15,6 +15,7 @@ use service::{cli::host_in_url, logs::LogFlags};
 use crate::{
     health::Elasticsearch,
     identity::IdTokens,
+    kibana::Kibana,
     limits::Limits,
     secrets::{self, Secrets, SigningKeys},
     ways::{Way, Ways},
@@ -122,6 +123,10 @@ pub struct Flags {
     /// (--patience-hours there).
     #[arg(long, env = "JOBLOGS_SEAL_HOURS", default_value_t = 168, value_parser = value_parser!(u32).range(1..=8760))]
     pub seal_hours: u32,
+    /// Base URL of Kibana, as people open it; with the path of a space, if it is not the default one. With it the
+    /// answer to POST /v1/jobs holds a link to the job's lines.
+    #[arg(long, env = "JOBLOGS_KIBANA")]
+    pub kibana: Option<String>,
     /// Elasticsearch, for the health check alone.
     #[command(flatten)]
     pub elasticsearch: ElasticsearchFlags,
@@ -178,6 +183,7 @@ pub struct Config {
     pub(crate) webhook_callers: Callers,
     pub(crate) seal_keys: Option<SealKeys>,
     pub(crate) seal_seconds: i64,
+    pub(crate) kibana: Option<Kibana>,
     pub(crate) elasticsearch: Option<Elasticsearch>,
 }
 
@@ -186,6 +192,8 @@ impl Flags {
     pub fn into_config(self) -> Result<Config> {
         let instance = Instance::parse(&self.gitlab).context("--gitlab (JOBLOGS_GITLAB)")?;
         let own = IndexName::parse(&self.es_index).context("--es-index (JOBLOGS_ES_INDEX)")?;
+        let kibana = self.kibana.as_deref().map(|url| Kibana::parse(url, &own));
+        let kibana = kibana.transpose().context("--kibana (JOBLOGS_KIBANA)")?;
         let (api_secrets, signing) = secrets_of(
             "--api-secret",
             self.api_secret.as_ref(),
@@ -235,6 +243,7 @@ impl Flags {
             webhook_callers,
             seal_keys: keys.context("--seal-key (JOBLOGS_SEAL_KEY)")?,
             seal_seconds: i64::from(self.seal_hours) * 3600,
+            kibana,
             elasticsearch: self.elasticsearch.settings()?,
         })
     }

@@ -8,6 +8,7 @@ mod health;
 mod hooks;
 mod identity;
 mod intake;
+mod kibana;
 mod limits;
 mod repeats;
 mod secrets;

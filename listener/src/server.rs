@@ -116,6 +116,7 @@ impl Listener {
             publisher,
             exchange: config.exchange,
             routing_key: config.routing_key,
+            kibana: config.kibana,
         });
         if health
             .elasticsearch
