@@ -12,6 +12,7 @@ mod intake;
 mod judge;
 mod loss;
 mod operation;
+mod pipeline;
 mod secrets;
 
 use std::future::Future;
@@ -109,6 +110,10 @@ tests! {
         flood::d26_slow_and_many_callers_leave_honest_notices_prompt,
         doors::d22_only_right_secrets_publish_and_two_are_right_while_rotating,
         doors::d22_an_id_token_opens_the_door_for_its_own_job_alone,
+        pipeline::jobs_of_any_name_are_told_of_by_curl,
+        pipeline::jobs_are_told_of_by_busybox,
+        pipeline::a_listener_that_hangs_costs_five_seconds_and_no_token_is_listed,
+        pipeline::a_pipeline_says_in_one_line_why_nobody_was_told,
         doors::c21_irrelevant_events_get_2xx_and_malformed_ones_echo_nothing,
         loss::a10_ten_notices_on_three_consumers_leave_one_copy,
         loss::a11_the_same_job_again_after_midnight_adds_nothing,
