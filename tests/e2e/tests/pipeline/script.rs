@@ -165,3 +165,13 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
         format!("{name} is not installed; `make e2e` installs what tests need on Debian and Ubuntu")
     })
 }
+
+/// The command lines of all processes, the words of each parted by `\0`.
+pub(crate) fn command_lines() -> Result<Vec<String>> {
+    let lines = fs::read_dir("/proc")?.filter_map(|entry| {
+        // Those that are no process have none, and those that ended meanwhile.
+        let bytes = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    });
+    Ok(lines.collect())
+}

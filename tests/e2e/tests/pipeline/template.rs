@@ -1,6 +1,5 @@
 //! The template that pipelines include.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -8,7 +7,7 @@ use e2e::gitlab::{Fault, Job, On, Trace};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::script::{Image, Template, program};
+use super::script::{Image, Template, command_lines, program};
 use crate::listener::Listener;
 use crate::queue::JOBS;
 use crate::world::World;
@@ -161,16 +160,6 @@ pub(crate) async fn a_listener_that_hangs_costs_five_seconds_and_no_token_is_lis
     Ok(())
 }
 
-/// Of all processes.
-fn command_lines() -> Result<Vec<String>> {
-    let lines = fs::read_dir("/proc")?.filter_map(|entry| {
-        // Those that are no process have none, and those that ended meanwhile.
-        let bytes = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
-    });
-    Ok(lines.collect())
-}
-
 async fn set_up(world: &World) -> Result<Listener> {
     world.set_up().await?;
     listener(world).await
@@ -185,7 +174,7 @@ async fn listener(world: &World) -> Result<Listener> {
 }
 
 /// With the operator's token, as notices bring none.
-async fn consumer(world: &World) -> Result<()> {
+pub(super) async fn consumer(world: &World) -> Result<()> {
     let secret = world.secret("gitlab-token", world.token.value())?;
     let variables = [("JOBLOGS_GITLAB_TOKEN_FILE", secret)];
     world.consumer_with(&world.gitlab.url(), &variables).await?;
@@ -205,7 +194,7 @@ fn script(url: &str) -> Result<String> {
 
 /// Whether a line leads to a job's lines in Kibana.
 fn leads_to(line: &str, job: &Job) -> bool {
-    let Some((_, link)) = line.split_once(": ") else {
+    let Some((_, address)) = line.split_once(": ") else {
         return false;
     };
     let query = format!(
@@ -213,5 +202,5 @@ fn leads_to(line: &str, job: &Job) -> bool {
         job.project_id(),
         job.id()
     );
-    link.starts_with(&format!("{KIBANA}/app/discover#/?_g=")) && link.contains(&query)
+    address.starts_with(&format!("{KIBANA}/app/discover#/?_g=")) && address.contains(&query)
 }
