@@ -34,10 +34,12 @@ images: ## Get the images of RabbitMQ, Elasticsearch and Kibana, or build stand-
 test: check e2e ## All tests
 
 e2e: images ## The tests of the whole way, on real servers (TEST=a part of a name: only those)
+	@docker/tools.sh
 	cargo build --locked --bins
 	@$(with_images) cargo test --locked -p e2e --test e2e -- $(TEST)
 
 soak: images ## The same in full length, an hour and more (SOAK_MINUTES=30 of random faults, SEED=a number for the same again)
+	@docker/tools.sh
 	cargo build --locked --bins
 	@$(with_images) JOBLOGS_E2E_FULL=1 JOBLOGS_SOAK_MINUTES=$(SOAK_MINUTES) JOBLOGS_E2E_SEED=$(SEED) \
 	  cargo test --locked -p e2e --test e2e -- --test-threads 2 $(TEST)
@@ -49,7 +51,7 @@ lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check bans licenses sources; \
 	  else echo "==> licences are not checked: cargo-deny is missing, 'make deny' installs it" >&2; fi
-	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR docker/*.sh docker/standin/*/*.sh .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR docker/*.sh docker/standin/*/*.sh gitlab/*.sh .ci/run; fi
 
 unit:
 	cargo test --locked --workspace --exclude e2e

@@ -19,13 +19,14 @@ use crate::{
     hooks::Hooks,
     identity::Unproven,
     intake::{self, Fields, Refusal, Rules},
+    kibana::Kibana,
     origins::Origins,
     query,
     ways::{NOT_THIS_WAY, Way, Ways},
 };
 
-/// How long the broker may take to confirm before the caller is told to come again.
-const CONFIRM: Duration = Duration::from_secs(5);
+/// How long the broker may take to confirm before the caller is told to come again: callers wait 5 s themselves.
+const CONFIRM: Duration = Duration::from_secs(4);
 /// After how many seconds a refused caller may come again.
 pub(crate) const RETRY_AFTER: u32 = 10;
 pub(crate) const UNAVAILABLE: &str = "the message could not be confirmed in the queue; try again";
@@ -46,6 +47,7 @@ pub(crate) struct Api {
     pub(crate) publisher: Publisher,
     pub(crate) exchange: String,
     pub(crate) routing_key: String,
+    pub(crate) kibana: Option<Kibana>,
 }
 
 /// A job that has ended, or is about to: the parameters of `GET /`, without the token.
@@ -86,7 +88,7 @@ impl Example for JobNotice {
 
 /// What was accepted.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(crate) struct Accepted {
     /// The GitLab instance, by its configured name.
     instance: String,
@@ -96,6 +98,8 @@ pub(crate) struct Accepted {
     job_id: u64,
     /// How to find the job's lines in Kibana.
     query: String,
+    /// The job's lines in Kibana, where the operator says where that is (`--kibana`). They are there once the job is over.
+    kibana_url: Option<String>,
 }
 
 impl Example for Accepted {
@@ -105,6 +109,7 @@ impl Example for Accepted {
             project_id: 42,
             job_id: 4711,
             query: "project_id:42 and job_id:4711".to_owned(),
+            kibana_url: Some("https://kibana.example.com/app/discover#/?_g=…&_a=…".to_owned()),
         }
     }
 }
@@ -373,6 +378,7 @@ impl Api {
                 "project_id:{} and job_id:{}",
                 message.project_id, message.job_id
             ),
+            kibana_url: self.kibana.as_ref().and_then(|it| it.lines_of(&message)),
         })
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     connections::Bounds,
     health::Elasticsearch,
     identity::IdTokens,
+    kibana::Kibana,
     limits::Limits,
     origins::{Origin, Origins},
     secrets::{self, Secrets, SigningKeys},
@@ -157,6 +158,10 @@ pub struct Flags {
     /// (--patience-hours there).
     #[arg(long, env = "JOBLOGS_SEAL_HOURS", default_value_t = 168, value_parser = value_parser!(u32).range(1..=8760))]
     pub seal_hours: u32,
+    /// Base URL of Kibana, as people open it; with the path of a space, if it is not the default one. With it the
+    /// answer to POST /v1/jobs holds a link to the job's lines.
+    #[arg(long, env = "JOBLOGS_KIBANA")]
+    pub kibana: Option<String>,
     /// Elasticsearch, for the health check alone.
     #[command(flatten)]
     pub elasticsearch: ElasticsearchFlags,
@@ -214,6 +219,7 @@ pub struct Config {
     pub(crate) ways: Ways,
     pub(crate) seal_keys: Option<SealKeys>,
     pub(crate) seal_seconds: i64,
+    pub(crate) kibana: Option<Kibana>,
     pub(crate) elasticsearch: Option<Elasticsearch>,
 }
 
@@ -221,6 +227,8 @@ impl Flags {
     /// Checks every flag and reads the secrets, before anything is contacted.
     pub fn into_config(self) -> Result<Config> {
         let own = IndexName::parse(&self.es_index).context("--es-index (JOBLOGS_ES_INDEX)")?;
+        let kibana = self.kibana.as_deref().map(|url| Kibana::parse(url, &own));
+        let kibana = kibana.transpose().context("--kibana (JOBLOGS_KIBANA)")?;
         let (origins, given) = self.origins()?;
         let ways = Ways::open(&self.accept, &given)?;
         let files = self.tls_cert.zip(self.tls_key);
@@ -259,6 +267,7 @@ impl Flags {
             ways,
             seal_keys: keys.context("--seal-key (JOBLOGS_SEAL_KEY)")?,
             seal_seconds: i64::from(self.seal_hours) * 3600,
+            kibana,
             elasticsearch: self.elasticsearch.settings()?,
         })
     }

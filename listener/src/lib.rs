@@ -12,6 +12,7 @@ mod health;
 mod hooks;
 mod identity;
 mod intake;
+mod kibana;
 mod limits;
 mod origins;
 mod query;

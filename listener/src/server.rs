@@ -26,7 +26,7 @@ use crate::{
     tls::Tls,
 };
 
-/// How long open requests may take to end after the signal; above the confirm's 5 s.
+/// How long open requests may take to end after the signal; above the confirm's 4 s.
 const GRACE: Duration = Duration::from_secs(8);
 
 /// A listener that is bound and not yet running.
@@ -91,6 +91,7 @@ impl Listener {
             publisher,
             exchange: config.exchange,
             routing_key: config.routing_key,
+            kibana: config.kibana,
         });
         if health
             .elasticsearch

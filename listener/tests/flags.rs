@@ -15,6 +15,8 @@ fn a_wrong_flag_is_named_in_one_sentence() {
         (["-p", "-1"], "-1"),
         (["--gitlab", "gitlab.com"], "--gitlab"),
         (["--gitlab", ""], "--gitlab"),
+        (["--kibana", "kibana:5601"], "--kibana"),
+        (["--kibana", "https://x/app/discover#/"], "--kibana"),
         (["--exchange", ""], "--exchange"),
         (["--exchange", &long], "--exchange"),
         (["--routekey", ""], "--routekey"),
@@ -54,6 +56,7 @@ fn a_wrong_variable_is_named_in_one_sentence() {
         ("JOBLOGS_BIND", "nowhere"),
         ("JOBLOGS_LISTEN_PORT", "70000"),
         ("JOBLOGS_GITLAB", "gitlab.com"),
+        ("JOBLOGS_KIBANA", "kibana:5601"),
         ("JOBLOGS_INDEX_NAMES", "team-a, Team-b"),
         ("JOBLOGS_DEBUG", "perhaps"),
         ("JOBLOGS_ES_VERIFY_SSL", "perhaps"),
@@ -111,6 +114,7 @@ async fn a_variable_that_is_set_but_empty_counts_as_unset() {
         "JOBLOGS_ES_INDEX",
         "JOBLOGS_EXCHANGE",
         "JOBLOGS_GITLAB",
+        "JOBLOGS_KIBANA",
         "JOBLOGS_SEAL_KEY",
     ];
     let variables: Vec<(&str, &str)> = empty.into_iter().map(|name| (name, "")).collect();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::program::Program;
 
-/// DESIGN.md gives the broker 5 s to confirm; nobody is kept waiting for longer than this.
+/// The broker has 4 s to confirm; nobody is kept waiting for longer than this.
 const ANSWER: Duration = Duration::from_secs(6);
 
 pub(crate) struct Listener {

@@ -14,6 +14,7 @@ mod judge;
 mod links;
 mod loss;
 mod operation;
+mod pipeline;
 mod secrets;
 
 use std::future::Future;
@@ -115,6 +116,15 @@ tests! {
         links::several_gitlabs_have_tokens_secrets_and_authorities_of_their_own,
         doors::d22_only_right_secrets_publish_and_two_are_right_while_rotating,
         doors::d22_an_id_token_opens_the_door_for_its_own_job_alone,
+        pipeline::jobs_of_any_name_are_told_of_by_curl,
+        pipeline::jobs_are_told_of_by_busybox,
+        pipeline::a_listener_that_hangs_costs_five_seconds_and_no_token_is_listed,
+        pipeline::a_pipeline_says_in_one_line_why_nobody_was_told,
+        pipeline::a_webhook_that_is_set_up_twice_is_one_and_brings_logs,
+        pipeline::a_groups_webhook_brings_the_logs_of_its_projects,
+        pipeline::a_webhook_that_cannot_be_set_up_is_one_sentence,
+        pipeline::documented_lines_for_other_credentials_are_taken,
+        pipeline::no_secret_is_listed_while_a_webhook_is_set_up,
         doors::c21_irrelevant_events_get_2xx_and_malformed_ones_echo_nothing,
         loss::a10_ten_notices_on_three_consumers_leave_one_copy,
         loss::a11_the_same_job_again_after_midnight_adds_nothing,

@@ -42,6 +42,11 @@ impl Answer {
         }
     }
 
+    /// A status alone.
+    pub(super) fn empty(status: u16) -> Self {
+        Self::new(status, "text/plain", Vec::new())
+    }
+
     pub(super) fn json(status: u16, body: &Value) -> Self {
         Self::new(status, "application/json", body.to_string().into_bytes())
     }

@@ -9,6 +9,7 @@ use super::answer::Answer;
 use super::facts;
 use super::fault::{Fault, On};
 use super::head::Head;
+use super::hooks::{self, Owner};
 use super::job::elapsed;
 use super::limit::Whom;
 use super::request::{Request, Violation};
@@ -23,7 +24,7 @@ pub(super) fn respond(shared: &Shared, head: &Head) -> Answer {
     let now = Timestamp::now();
     let mut state = shared.lock();
     let mut visit = Visit::of(head, &state);
-    let answer = visit.answer(&mut state, now);
+    let answer = visit.answer(&mut state, head, now);
     state.log.push(Request {
         at: now,
         method: head.method.clone(),
@@ -43,6 +44,8 @@ enum Endpoint {
     Trace,
     Version,
     Keys,
+    /// Webhooks of a project or a group, or one of them.
+    Hooks,
     Unknown,
 }
 
@@ -72,6 +75,10 @@ impl Visit {
             ["api", "v4", "projects", project, "jobs", job, "trace"] => {
                 (Endpoint::Trace, project, job)
             }
+            ["api", "v4", "projects" | "groups", owner, "hooks"] => (Endpoint::Hooks, owner, ""),
+            ["api", "v4", "projects" | "groups", owner, "hooks", hook] => {
+                (Endpoint::Hooks, owner, hook)
+            }
             ["api", "v4", "version"] => (Endpoint::Version, "", ""),
             ["oauth", "discovery", "keys"] => (Endpoint::Keys, "", ""),
             _ => (Endpoint::Unknown, "", ""),
@@ -95,7 +102,12 @@ impl Visit {
             violations.push(Violation::TokenInQuery);
         }
         let is_read = matches!(head.method.as_str(), "GET" | "HEAD");
-        if matches!(endpoint, Endpoint::Unknown) || !is_read {
+        let is_known = match endpoint {
+            Endpoint::Unknown => false,
+            Endpoint::Hooks => true,
+            _ => is_read,
+        };
+        if !is_known {
             violations.push(Violation::UnknownEndpoint);
         }
         if head.header("range").is_some() {
@@ -120,7 +132,7 @@ impl Visit {
         }
     }
 
-    fn answer(&mut self, state: &mut State, now: Timestamp) -> Answer {
+    fn answer(&mut self, state: &mut State, head: &Head, now: Timestamp) -> Answer {
         let [_, owner, _] = &self.whom;
         let standing = match owner {
             Whom::Token(token) => state.counter.count(*token, now),
@@ -138,8 +150,8 @@ impl Visit {
                 Answer::rate_limited(elapsed(now, standing.reset).as_secs() + 1, now)
             }
             None => match self.take_fault(state) {
-                Some((fault, whom)) => self.faulty_answer(fault, whom, state, now),
-                None => self.true_answer(state, now),
+                Some((fault, whom)) => self.faulty_answer(fault, whom, state, head, now),
+                None => self.true_answer(state, head, now),
             },
         };
         match standing {
@@ -153,7 +165,11 @@ impl Visit {
         let on = match self.endpoint {
             Endpoint::Facts => On::Facts,
             Endpoint::Trace => On::Trace,
-            Endpoint::Project | Endpoint::Version | Endpoint::Keys | Endpoint::Unknown => On::Any,
+            Endpoint::Project
+            | Endpoint::Version
+            | Endpoint::Keys
+            | Endpoint::Hooks
+            | Endpoint::Unknown => On::Any,
         };
         let [everybody, _, narrowest] = &self.whom;
         let job = self.job.and_then(|key| state.jobs.get_mut(&key));
@@ -169,6 +185,7 @@ impl Visit {
         fault: Fault,
         whom: Whom,
         state: &mut State,
+        head: &Head,
         now: Timestamp,
     ) -> Answer {
         match fault {
@@ -186,15 +203,16 @@ impl Visit {
             | Fault::ResetAt(_)
             | Fault::WrongLength(_)
             | Fault::Drip(_)
-            | Fault::All(_) => self.true_answer(state, now).with(&fault),
+            | Fault::All(_) => self.true_answer(state, head, now).with(&fault),
         }
     }
 
-    fn true_answer(&mut self, state: &mut State, now: Timestamp) -> Answer {
+    fn true_answer(&mut self, state: &mut State, head: &Head, now: Timestamp) -> Answer {
         if matches!(self.endpoint, Endpoint::Unknown) {
             return Answer::json(404, &json!({"error": "404 Not Found"}));
         }
-        if !self.is_read {
+        let is_hook = matches!(self.endpoint, Endpoint::Hooks);
+        if !self.is_read && !is_hook {
             return Answer::json(405, &json!({"error": "405 Not Allowed"}))
                 .header("Allow", "GET, HEAD");
         }
@@ -202,6 +220,7 @@ impl Visit {
             return Answer::json(200, &state.signer().keys());
         }
         match self.authorise(state) {
+            Ok(projects) if is_hook => self.hooks(&projects, state, head),
             Ok(projects) => self.resource(&projects, state, now),
             Err(refusal) => refusal,
         }
@@ -224,11 +243,31 @@ impl Visit {
                     "Token was revoked. You have to re-authorize from the user.",
                 ));
             }
-            Scope::ReadRepository => return Err(insufficient_scope()),
+            Scope::ReadRepository => return Err(insufficient_scope("api read_api")),
+            Scope::ReadApi if !self.is_read => return Err(insufficient_scope("api")),
             Scope::ReadApi | Scope::Api => {}
         }
         self.token = Some(grant.token.id());
         Ok(grant.projects.clone())
+    }
+
+    /// Webhooks of a project, or of a group of which the token's owner sees a project.
+    fn hooks(&self, visible: &[u64], state: &mut State, head: &Head) -> Answer {
+        let is_group = head.url.path().starts_with("/api/v4/groups/");
+        let mut seen = state.projects.iter().filter(|it| visible.contains(&it.id));
+        let prefix = format!("{}/", self.project);
+        let owner = if is_group {
+            seen.any(|it| it.path.starts_with(&prefix))
+                .then(|| Owner::Group(self.project.clone()))
+        } else {
+            let known = state.project(&self.project).map(|it| it.id);
+            known.filter(|id| visible.contains(id)).map(Owner::Project)
+        };
+        match owner {
+            Some(owner) => hooks::answer(state, &owner, &self.job_id, head),
+            None if is_group => Answer::json(404, &json!({"message": "404 Group Not Found"})),
+            None => Answer::json(404, &json!({"message": "404 Project Not Found"})),
+        }
     }
 
     fn resource(&self, visible: &[u64], state: &mut State, now: Timestamp) -> Answer {
@@ -276,11 +315,11 @@ fn invalid_token(description: &str) -> Answer {
     Answer::json(401, &body)
 }
 
-fn insufficient_scope() -> Answer {
+fn insufficient_scope(needed: &str) -> Answer {
     let body = json!({
         "error": "insufficient_scope",
         "error_description": "The request requires higher privileges than provided by the access token.",
-        "scope": "api read_api",
+        "scope": needed,
     });
     Answer::json(403, &body)
 }

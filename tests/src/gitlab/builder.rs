@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::facts;
 use super::fault::{Fault, Faults, On};
 use super::generator::{ExpectedLine, Script};
+use super::hooks;
 use super::job::{JobState, Status};
 use super::state::Shared;
 use super::trace::{Content, LateTail, Texts, Trace};
@@ -210,9 +211,10 @@ impl Job {
         self.enter(status);
     }
 
-    /// It moves on to this status now.
+    /// It moves on to this status now, and webhooks are told.
     pub fn enter(&self, status: Status) {
         self.with(|job| job.enter(status, Timestamp::now()));
+        hooks::deliver(&self.shared, self);
     }
 
     /// While it runs, GitLab has got so many bytes of its trace, until said otherwise.

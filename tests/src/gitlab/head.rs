@@ -7,11 +7,11 @@ use url::Url;
 
 /// No client of ours writes longer heads.
 const LONGEST: usize = 64 * 1024;
-/// Bodies are read and thrown away, for no address takes one.
+/// What takes a body here takes a few hundred bytes.
 const LARGEST_BODY: usize = 1 << 20;
 const END: &[u8] = b"\r\n\r\n";
 
-/// A request without its body.
+/// A request.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) method: String,
@@ -19,6 +19,7 @@ pub(super) struct Head {
     pub(super) url: Url,
     /// The names in small letters.
     headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
 }
 
 /// What came over a connection.
@@ -57,13 +58,14 @@ impl Head {
             method: method.to_owned(),
             url: Url::parse(&format!("http://gitlab{target}")).ok()?,
             headers: headers?,
+            body: Vec::new(),
         };
         let is_strict = is_http && target.starts_with('/') && head.header("host").is_some();
         is_strict.then_some(head)
     }
 
     /// How long the body is; `None` where that is not said in plain.
-    fn body(&self) -> Option<usize> {
+    fn body_length(&self) -> Option<usize> {
         match self.header("content-length") {
             _ if self.header("transfer-encoding").is_some() => None,
             Some(length) => length.parse().ok().filter(|length| *length <= LARGEST_BODY),
@@ -96,7 +98,7 @@ pub(super) async fn receive(
     };
     let head = Head::parse(&buffer[..end]);
     buffer.drain(..end + END.len());
-    let Some((body, head)) = head.and_then(|head| Some((head.body()?, head))) else {
+    let Some((body, mut head)) = head.and_then(|head| Some((head.body_length()?, head))) else {
         return Ok(Received::Malformed);
     };
     while buffer.len() < body {
@@ -104,7 +106,7 @@ pub(super) async fn receive(
             return Ok(Received::End);
         }
     }
-    buffer.drain(..body);
+    head.body = buffer.drain(..body).collect();
     Ok(Received::Request(head))
 }
 
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_come_one_after_the_other_without_their_bodies() {
+    async fn requests_come_one_after_the_other_with_their_bodies() {
         let sent = b"GET /a%2Fb?c=d HTTP/1.1\r\nHost: x\r\nPRIVATE-TOKEN:  y \r\n\r\n\
             POST /e HTTP/1.1\r\nhost: x\r\nContent-Length: 3\r\nConnection: Close\r\n\r\n{}\nGET /cut";
         let received = all(sent).await;
@@ -143,6 +145,10 @@ mod tests {
         assert_eq!(get.header("private-token"), Some("y"));
         assert!(get.keeps_alive());
         assert_eq!((post.method.as_str(), post.url.path()), ("POST", "/e"));
+        assert_eq!(
+            (get.body.as_slice(), post.body.as_slice()),
+            (&b""[..], &b"{}\n"[..])
+        );
         assert!(!post.keeps_alive());
     }
 

@@ -9,10 +9,12 @@ mod api;
 mod body;
 mod builder;
 mod entry;
+mod events;
 mod facts;
 mod fault;
 mod generator;
 mod head;
+mod hooks;
 mod identity;
 mod job;
 mod limit;
@@ -32,8 +34,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use builder::{Job, JobBuilder};
+pub use events::{job_event, project_of, sign};
 pub use fault::{ALWAYS, At, Fault, On};
 pub use generator::{ExpectedLine, Stream};
+pub use hooks::Delivery;
 pub use job::Status;
 pub use request::{Request, Violation};
 pub use token::{Scope, Token, TokenId};
@@ -224,6 +228,16 @@ impl Gitlab {
     /// No more faults of the whole instance.
     pub fn clear_faults(&self) {
         self.shared.lock().faults.clear();
+    }
+
+    /// From now on it is one of before 19.0, which ignores signing tokens.
+    pub fn ignore_signing_tokens(&self) {
+        self.shared.lock().is_before_signing = true;
+    }
+
+    /// What was delivered to webhooks so far.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.shared.lock().deliveries.clone()
     }
 
     /// Every request so far, in the order in which they came.

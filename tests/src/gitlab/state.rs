@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::facts::ProjectState;
 use super::fault::Faults;
+use super::hooks::{Delivery, Hook};
 use super::identity::Signer;
 use super::job::JobState;
 use super::limit::{Counter, Refusals};
@@ -39,6 +40,11 @@ pub(super) struct State {
     pub(super) refusals: Refusals,
     pub(super) counter: Counter,
     pub(super) log: Vec<Request>,
+    pub(super) hooks: Vec<Hook>,
+    pub(super) last_hook_id: u64,
+    /// A GitLab before 19.0, which knows no signing tokens.
+    pub(super) is_before_signing: bool,
+    pub(super) deliveries: Vec<Delivery>,
     signer: Option<Signer>,
 }
 

@@ -1,6 +1,7 @@
 //! The simulated GitLab as a plain HTTP client sees it.
 
 mod generator;
+mod hooks;
 mod jobs;
 mod refusals;
 mod wire;
