@@ -19,6 +19,9 @@ use serde_json::Value;
 
 use crate::intake::{Fields, Refusal};
 
+/// Names that a refusal has room for.
+const MOST_NAMED: usize = 10;
+
 /// A JSON body as it came: a signature is made over its bytes, and in an error of a parser stands what was sent.
 /// In the OpenAPI document it is [`Json`].
 pub(crate) struct RawJson<T> {
@@ -103,7 +106,13 @@ pub(crate) fn fields(body: &[u8]) -> Result<Fields, Malformed> {
         .map(|(what, mut names)| {
             names.sort_unstable();
             names.dedup();
-            format!("{what}: {}", names.join(", "))
+            let others = if names.len() > MOST_NAMED {
+                ", …"
+            } else {
+                ""
+            };
+            names.truncate(MOST_NAMED);
+            format!("{what}: {}{others}", names.join(", "))
         })
         .collect();
     if faults.is_empty() {

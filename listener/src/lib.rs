@@ -8,6 +8,8 @@ mod bounds;
 mod connections;
 mod document;
 mod flags;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod health;
 mod hooks;
 mod identity;

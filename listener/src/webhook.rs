@@ -1,7 +1,12 @@
 //! What GitLab's webhooks send: who sent it, and which jobs it says are over.
 
+use std::{fmt, marker::PhantomData};
+
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::{
     intake::{self, Fields, LARGEST_ID},
@@ -85,6 +90,25 @@ impl TryFrom<u64> for Id {
     }
 }
 
+/// An object. To serde's derived structs a list is one too, whose values have no names.
+struct Named<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Names<T> {
+            type Value = Named<T>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Named<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Named)
+            }
+        }
+        deserializer.deserialize_map(Names(PhantomData))
+    }
+}
+
 #[derive(Deserialize)]
 struct Kind {
     object_kind: Option<String>,
@@ -98,16 +122,16 @@ struct JobHook {
     #[serde(default)]
     build_name: String,
     project_id: Option<Id>,
-    runner: Option<Runner>,
-    project: Option<Project>,
+    runner: Option<Named<Runner>>,
+    project: Option<Named<Project>>,
 }
 
 /// A Pipeline Hook.
 #[derive(Deserialize)]
 struct PipelineHook {
-    object_attributes: Option<Pipeline>,
-    project: Option<Project>,
-    builds: Option<Vec<Build>>,
+    object_attributes: Option<Named<Pipeline>>,
+    project: Option<Named<Project>>,
+    builds: Option<Vec<Named<Build>>>,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +145,7 @@ struct Build {
     status: Option<String>,
     #[serde(default)]
     name: String,
-    runner: Option<Runner>,
+    runner: Option<Named<Runner>>,
 }
 
 #[derive(Deserialize)]
@@ -137,17 +161,15 @@ struct Project {
 
 /// Reads a body.
 pub(crate) fn read(body: &[u8]) -> Result<Event, Malformed> {
-    // To serde a list would be a struct without names.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Malformed::NoJson);
-    }
-    let kind: Kind = serde_json::from_slice(body).map_err(|_| Malformed::NoJson)?;
+    let Named(kind) = serde_json::from_slice::<Named<Kind>>(body).map_err(|_| Malformed::NoJson)?;
     match kind.object_kind.as_deref() {
-        Some("build") => serde_json::from_slice::<JobHook>(body)
+        Some("build") => serde_json::from_slice::<Named<JobHook>>(body)
             .map_err(|_| Malformed::Field("a field of the job"))?
+            .0
             .event(),
-        Some("pipeline") => serde_json::from_slice::<PipelineHook>(body)
+        Some("pipeline") => serde_json::from_slice::<Named<PipelineHook>>(body)
             .map_err(|_| Malformed::Field("a field of the pipeline"))?
+            .0
             .event(),
         Some(_) => Ok(Event::Irrelevant("it is not about jobs")),
         // System Hooks about users and groups have `event_name` instead.
@@ -159,7 +181,7 @@ impl JobHook {
     fn event(self) -> Result<Event, Malformed> {
         let status = self.build_status.ok_or(Malformed::Field("build_status"))?;
         let job = self.build_id.ok_or(Malformed::Field("build_id"))?;
-        let project = self.project.as_ref();
+        let project = self.project.as_ref().map(|it| &it.0);
         let project_id = self.project_id.or(project.and_then(|it| it.id));
         let project_id = project_id.ok_or(Malformed::Field("project_id"))?;
         if !is_over(&status) {
@@ -170,7 +192,7 @@ impl JobHook {
             project,
             job,
             self.build_name,
-            self.runner.as_ref(),
+            self.runner.as_ref().map(|it| &it.0),
         );
         Ok(Event::Ended(vec![fields]))
     }
@@ -178,9 +200,9 @@ impl JobHook {
 
 impl PipelineHook {
     fn event(self) -> Result<Event, Malformed> {
-        let status = self.object_attributes.and_then(|it| it.status);
+        let status = self.object_attributes.and_then(|it| it.0.status);
         let status = status.ok_or(Malformed::Field("object_attributes.status"))?;
-        let project = self.project.as_ref();
+        let project = self.project.as_ref().map(|it| &it.0);
         let project_id = project.and_then(|it| it.id);
         let project_id = project_id.ok_or(Malformed::Field("project.id"))?;
         let builds = self.builds.ok_or(Malformed::Field("builds"))?;
@@ -188,7 +210,7 @@ impl PipelineHook {
             return Err(Malformed::Field("builds (too many)"));
         }
         let mut jobs = Vec::new();
-        for build in builds {
+        for Named(build) in builds {
             let id = build.id.ok_or(Malformed::Field("builds.id"))?;
             // A job that was skipped or waits for a person has no log.
             let status = build.status.as_deref().unwrap_or_default();
@@ -198,7 +220,7 @@ impl PipelineHook {
                     project,
                     id,
                     build.name,
-                    build.runner.as_ref(),
+                    build.runner.as_ref().map(|it| &it.0),
                 ));
             }
         }
@@ -346,6 +368,12 @@ mod tests {
         assert!(read(&hook).is_ok(), "it stands in the project, too");
         hook["project"] = Value::Null;
         assert_eq!(read(&hook), Err(Malformed::Field("project_id")));
+        hook["project"] = json!([380, "a/b"]);
+        assert_eq!(read(&hook), Err(Malformed::Field("a field of the job")));
+        let mut lists = pipeline_hook("failed");
+        lists["builds"][0] = json!([380, "failed", "no names", null]);
+        let fault = Malformed::Field("a field of the pipeline");
+        assert_eq!(read(&lists), Err(fault));
         hook["build_id"] = json!("1977");
         assert_eq!(read(&hook), Err(Malformed::Field("a field of the job")));
         for body in ["", "[1]", "[\"build\"]", "\"build\"", "{\"object_kind\":"] {

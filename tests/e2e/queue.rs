@@ -81,6 +81,16 @@ impl Queues {
         Ok(Self { uri, connection })
     }
 
+    /// A connection as another user, to find out what it may do.
+    pub(crate) async fn connect_as(&self, user: &str, password: &str) -> Result<Connection> {
+        let mut uri = self.uri.clone();
+        uri.authority.userinfo = AMQPUserInfo {
+            username: user.to_owned(),
+            password: password.to_owned(),
+        };
+        connect(&uri).await
+    }
+
     /// Publishes as the older tool would, and waits for the confirm.
     pub(crate) async fn publish(&self, body: &str) -> Result<()> {
         let headers = FieldTable::default();

@@ -157,6 +157,25 @@ impl RabbitMq {
         Ok(())
     }
 
+    /// Makes a user with these rights (`configure`, `write`, `read`) in a virtual host.
+    pub(crate) async fn add_user(
+        &self,
+        name: &str,
+        password: &str,
+        vhost: &str,
+        rights: &Value,
+    ) -> Result<()> {
+        let user = json!({"password": password, "tags": ""});
+        self.ask(Method::PUT, &format!("users/{name}"), user)
+            .await?;
+        let rights = json!({
+            "configure": rights["configure"], "write": rights["write"], "read": rights["read"],
+        });
+        let path = format!("permissions/{vhost}/{name}");
+        self.ask(Method::PUT, &path, rights).await?;
+        Ok(())
+    }
+
     /// Removes it with all that is in it.
     pub(crate) async fn remove_vhost(&self, name: &str) -> Result<()> {
         self.ask(Method::DELETE, &format!("vhosts/{name}"), Value::Null)

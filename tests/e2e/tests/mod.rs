@@ -8,6 +8,7 @@ mod forge;
 mod front;
 mod happy;
 mod harness;
+mod hosts;
 mod inputs;
 mod intake;
 mod judge;
@@ -15,6 +16,7 @@ mod links;
 mod loss;
 mod operation;
 mod pipeline;
+mod rights;
 mod secrets;
 
 use std::future::Future;
@@ -112,6 +114,10 @@ tests! {
         flood::d26_slow_and_many_callers_leave_honest_notices_prompt,
         front::d26_connections_heads_and_their_time_are_bounded,
         front::the_listener_speaks_tls_and_takes_a_new_certificate_while_it_runs,
+        hosts::d23_nobody_chooses_a_host,
+        hosts::d24_a_redirect_of_gitlabs_keys_is_not_followed,
+        rights::d27_each_service_has_only_the_rights_that_it_needs,
+        rights::d27_our_containers_are_nobody_and_write_nothing,
         links::d28_a_wrong_certificate_is_named_with_its_link_and_a_right_one_is_green,
         links::several_gitlabs_have_tokens_secrets_and_authorities_of_their_own,
         doors::d22_only_right_secrets_publish_and_two_are_right_while_rotating,
