@@ -11,7 +11,7 @@ use crate::program::Program;
 pub(crate) struct Consumer {
     pub(crate) program: Arc<Program>,
     /// `http://127.0.0.1:PORT/`.
-    url: String,
+    pub(crate) url: String,
     http: Client,
 }
 

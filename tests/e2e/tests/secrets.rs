@@ -4,16 +4,18 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::gitlab::{Scope, Status, Trace};
+use e2e::gitlab::{Job, Scope, Status, Trace};
 use serde_json::{Value, json};
 
+use crate::hook::{Proof, delivery, job_event};
+use crate::listener::fields;
 use crate::queue::{DEAD, JOBS, Message, WAITING};
 use crate::world::World;
 
 const SOON: Duration = Duration::from_secs(15);
 const INDEXED: Duration = Duration::from_secs(40);
 
-pub(crate) async fn a_token_is_nowhere_in_clear(world: &World) -> Result<()> {
+pub(crate) async fn d25_a_callers_token_is_nowhere_in_clear(world: &World) -> Result<()> {
     world.set_up().await?;
     let listener = world.listener().await?;
     let revoked = world.gitlab.token(Scope::Revoked, &[&world.project]);
@@ -73,6 +75,110 @@ pub(crate) async fn a_token_is_nowhere_in_clear(world: &World) -> Result<()> {
         world.exact(job, INDEXED).await?;
     }
     world.exact(&healthy, INDEXED).await?;
+    nowhere_else(world, &canaries).await
+}
+
+const API_SECRET: &str = "api-canary-0123456789abcdef";
+const HOOK_SECRET: &str = "hook-canary-0123456789abcdef";
+const AUDIENCE: &str = "https://joblogs.example.com";
+
+/// By all other ways in, right and wrong, and in all fields of a notice that is refused.
+pub(crate) async fn d25_secrets_of_all_ways_in_are_nowhere_in_clear(world: &World) -> Result<()> {
+    world.set_up().await?;
+    let signing = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LTEyMzQ=";
+    let variables = [
+        ("JOBLOGS_API_SECRET", API_SECRET.to_owned()),
+        (
+            "JOBLOGS_WEBHOOK_SECRET",
+            format!("{HOOK_SECRET}\n{signing}"),
+        ),
+        ("JOBLOGS_ID_TOKEN_AUDIENCE", AUDIENCE.to_owned()),
+    ];
+    let listener = world.listener_with(&variables).await?;
+    let operators = world.secret("gitlab-token", world.token.value())?;
+    let variables = [("JOBLOGS_GITLAB_TOKEN_FILE", operators)];
+    let consumer = world.consumer_with(&world.gitlab.url(), &variables).await?;
+    let jobs = [0; 4].map(|_| world.job().trace(Trace::Lines(100)).finished());
+    let id_token = world.gitlab.id_token(&jobs[0], AUDIENCE, &Value::Null);
+    let wrong_id_token = world
+        .gitlab
+        .id_token(&jobs[0], "https://other.example.com", &Value::Null);
+    let wrong = "wrong-canary-0123456789abcdef";
+    let proofs = [
+        Proof::Token(HOOK_SECRET.to_owned()),
+        Proof::signature(signing),
+    ];
+    let post = |job: &Job| listener.post_of(&fields(job));
+    let hook = |job: &Job, proof: &Proof| delivery(&listener, "Job Hook", &job_event(job), proof);
+    let mut replies = String::new();
+    for (request, status) in [
+        (post(&jobs[0]).bearer_auth(&id_token), 202),
+        (post(&jobs[1]).bearer_auth(API_SECRET), 202),
+        (hook(&jobs[2], &proofs[0]), 202),
+        (hook(&jobs[3], &proofs[1]), 202),
+        (post(&jobs[1]).bearer_auth(&id_token), 401),
+        (post(&jobs[0]).bearer_auth(&wrong_id_token), 401),
+        (post(&jobs[1]).bearer_auth(wrong), 401),
+        (hook(&jobs[2], &Proof::Token(wrong.to_owned())), 401),
+        (
+            listener.get_of(
+                &json!({"project_id": wrong, "job_id": wrong, wrong: wrong}),
+                &world.token,
+            ),
+            400,
+        ),
+        (
+            listener
+                .post_of(&json!({"project_id": wrong, wrong: wrong}))
+                .bearer_auth(API_SECRET),
+            422,
+        ),
+        (
+            listener
+                .http()
+                .get(format!("{}{wrong}?gitlab_token={wrong}", listener.url)),
+            404,
+        ),
+        (
+            listener
+                .http()
+                .put(format!("{}v1/jobs?token={wrong}", listener.url)),
+            405,
+        ),
+    ] {
+        let request = request.header("X-Canary", wrong);
+        let answer = request.send().await?;
+        let got = answer.status().as_u16();
+        replies.push_str(&format!("{:?}", answer.headers()));
+        replies.push_str(&answer.text().await?);
+        ensure!(got == status, "{got} and not {status}");
+    }
+    for job in &jobs {
+        world.exact(job, INDEXED).await?;
+    }
+    for (program, path) in [
+        (&listener.url, "metrics"),
+        (&listener.url, "openapi.json"),
+        (&consumer.url, "metrics"),
+    ] {
+        let answer = reqwest::get(format!("{program}{path}")).await?;
+        replies.push_str(&answer.text().await?);
+    }
+    let signature = wrong_id_token.rsplit('.').next().context("a signature")?;
+    let canaries = [
+        API_SECRET,
+        HOOK_SECRET,
+        signing,
+        &id_token,
+        signature,
+        wrong,
+        world.token.value(),
+    ];
+    ensure!(
+        replies.len() > 10_000,
+        "there is no OpenAPI document in {replies}"
+    );
+    ensure!(is_clean(&replies, &canaries), "in a reply: {replies}");
     nowhere_else(world, &canaries).await
 }
 
