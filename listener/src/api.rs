@@ -20,6 +20,7 @@ use crate::{
     identity::Unproven,
     intake::{self, Fields, Refusal, Rules},
     kibana::Kibana,
+    noted,
     origins::Origins,
     query,
     ways::{NOT_THIS_WAY, Way, Ways},
@@ -369,7 +370,7 @@ impl Api {
                 tracing::error!(%error, project_id = %message.project_id, job_id = %message.job_id, "notice refused");
                 Failure::Unavailable
             })?;
-        tracing::info!(instance = %message.instance, project_id = %message.project_id, job_id = %message.job_id, "notice accepted");
+        noted::accepted(&message);
         Ok(Accepted {
             instance: message.instance.to_string(),
             project_id: message.project_id.get(),

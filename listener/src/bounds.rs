@@ -1,18 +1,28 @@
 //! What is done with each request before a call sees it: who comes too often is sent away, the body is read
 //! within its bounds, and the outcome is noted.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use metrics::counter;
-use poem::{Body, Endpoint, IntoResponse, Request, Response, Result, http::StatusCode};
+use poem::{
+    Body, Endpoint, IntoResponse, Request, Response,
+    error::MethodNotAllowedError,
+    http::{Method, StatusCode},
+};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 
-use crate::{api, hooks, limits::Limits, refusal::Form, tls::Certified};
+use crate::{
+    api, hooks,
+    limits::Limits,
+    noted::{Noted, noting},
+    refusal::Form,
+    tls::Certified,
+};
 
 /// A notice has a few hundred bytes; with a JWT for a token a few thousand.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -22,6 +32,10 @@ const LARGEST_WEBHOOK: usize = 1024 * 1024;
 const MOST_DISCARDED: usize = 32 * 1024 * 1024;
 /// So many that are larger than a notice are read at the same time.
 const LARGE_ONES: usize = 8;
+/// So many notices are on their way to the broker at the same time; more make it no faster.
+const CALLS: usize = 128;
+/// How long one waits for its turn: with the time that the broker has it stays below 6 s.
+const TURN: Duration = Duration::from_millis(1_500);
 /// How long a body may take to arrive.
 const BODY: Duration = Duration::from_secs(5);
 
@@ -31,6 +45,13 @@ pub(crate) struct Bounds {
     /// Whether notices are taken from those alone who show a certificate.
     wants_certificates: bool,
     large_ones: Semaphore,
+    calls: Semaphore,
+}
+
+/// What a request keeps until it is done with.
+struct Turns<'a> {
+    _body: Option<SemaphorePermit<'a>>,
+    _call: Option<SemaphorePermit<'a>>,
 }
 
 impl Bounds {
@@ -39,11 +60,12 @@ impl Bounds {
             limits,
             wants_certificates,
             large_ones: Semaphore::new(LARGE_ONES),
+            calls: Semaphore::new(CALLS),
         }
     }
 
-    /// The request's answer, whatever it is.
-    pub(crate) async fn answer<E: Endpoint>(&self, endpoint: &E, request: Request) -> Response {
+    /// The answer to a request, which is noted.
+    pub(crate) async fn answer<E: Endpoint>(&self, endpoint: &E, mut request: Request) -> Response {
         let begun = Instant::now();
         let form = Form::of(&request);
         let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
@@ -54,67 +76,93 @@ impl Bounds {
             return refusal.with_header("Retry-After", 1).into_response();
         }
         let (method, call) = (request.method().clone(), call(request.uri().path()));
-        let is_health = call != OTHER && !is_notice(call);
-        let answer = self.bounded(endpoint, request, form).await;
+        let (answer, noted) = match self.admit(&mut request, form).await {
+            // Its turns are kept until the request is done with. Who waits for a turn needs no room for a call.
+            Ok(_turns) => match Box::pin(noting(endpoint.call(request))).await {
+                (Ok(answer), noted) => (answer.into_response(), noted),
+                (Err(error), noted) => (form.refuse_error(&error), noted),
+            },
+            Err(refusal) => (refusal, Noted::default()),
+        };
         // Never the query: a token may stand in it.
         let status = answer.status().as_u16();
         let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let address = address.map(tracing::field::display);
-        if is_health {
-            tracing::debug!(target: ACCESS, %method, call, status, milliseconds, client = address, "request");
+        let client = address.map(tracing::field::display);
+        if call == OTHER || is_notice(call) {
+            let Noted {
+                jobs,
+                delivery,
+                event,
+                ..
+            } = noted;
+            tracing::info!(target: ACCESS, %method, call, status, milliseconds, client, jobs, delivery, event, "request");
         } else {
-            tracing::info!(target: ACCESS, %method, call, status, milliseconds, client = address, "request");
+            tracing::debug!(target: ACCESS, %method, call, status, milliseconds, client, "request");
         }
         answer
     }
 
-    async fn bounded<E: Endpoint>(
-        &self,
-        endpoint: &E,
-        mut request: Request,
-        form: Form,
-    ) -> Response {
+    /// Reads the body, or refuses the request.
+    async fn admit(&self, request: &mut Request, form: Form) -> Result<Turns<'_>, Response> {
+        let is_notice = is_notice(request.uri().path());
+        // A notice comes by `GET` or `POST`. Left to poem, a `HEAD` would be a `GET`, and publish.
+        if is_notice && request.method() == Method::HEAD {
+            return Err(form.refuse_error(&MethodNotAllowedError.into()));
+        }
         let certified = request.extensions().get::<Certified>();
-        let is_certified = certified.is_some_and(|it| it.0);
-        if self.wants_certificates && is_notice(request.uri().path()) && !is_certified {
+        if self.wants_certificates && is_notice && !certified.is_some_and(|it| it.0) {
             refused("certificate");
             let sentence = "show a client certificate of the authority of this listener";
-            return form.refuse(StatusCode::UNAUTHORIZED, sentence);
+            return Err(form.refuse(StatusCode::UNAUTHORIZED, sentence));
         }
         let is_webhook = request.uri().path() == hooks::PATH;
         let size = request.header("content-length");
         let size: Option<usize> = size.and_then(|it| it.parse().ok());
         let may_be_large = is_webhook && size.is_none_or(|size| size > LARGEST_BODY);
-        let body = request.take_body();
         let (largest, too_large) = if is_webhook {
             (LARGEST_WEBHOOK, "the body is larger than 1 MiB")
         } else {
             (LARGEST_BODY, "the body is larger than 64 KiB")
         };
-        // Its turn is kept until the body is done with.
-        let _turn = match timeout(BODY, self.read(body, largest, may_be_large)).await {
-            Ok(Ok((Some(bytes), turn))) => {
+        let body = request.take_body();
+        match timeout(BODY, self.read(body, largest, may_be_large)).await {
+            Ok(Ok((Some(bytes), body))) => {
                 request.set_body(bytes);
-                turn
+                let call = if is_notice {
+                    Some(self.turn(form).await?)
+                } else {
+                    None
+                };
+                Ok(Turns {
+                    _body: body,
+                    _call: call,
+                })
             }
             Ok(Ok((None, _))) => {
                 refused("body");
-                return form.refuse(StatusCode::PAYLOAD_TOO_LARGE, too_large);
+                Err(form.refuse(StatusCode::PAYLOAD_TOO_LARGE, too_large))
             }
             Ok(Err(_)) => {
                 let sentence = "the body could not be read";
-                return form.refuse(StatusCode::BAD_REQUEST, sentence);
+                Err(form.refuse(StatusCode::BAD_REQUEST, sentence))
             }
             Err(_) => {
                 refused("body_time");
                 let sentence = "the body took longer than 5 s";
-                return form.refuse(StatusCode::REQUEST_TIMEOUT, sentence);
+                Err(form.refuse(StatusCode::REQUEST_TIMEOUT, sentence))
             }
-        };
-        match endpoint.call(request).await {
-            Ok(answer) => answer.into_response(),
-            Err(error) => form.refuse_error(&error),
         }
+    }
+
+    /// Leave to publish, or 503: the broker is given so many messages at a time.
+    async fn turn(&self, form: Form) -> Result<SemaphorePermit<'_>, Response> {
+        if let Ok(Ok(turn)) = timeout(TURN, self.calls.acquire()).await {
+            return Ok(turn);
+        }
+        refused("busy");
+        let refusal = form.refuse(StatusCode::SERVICE_UNAVAILABLE, api::UNAVAILABLE);
+        let refusal = refusal.with_header("Retry-After", api::RETRY_AFTER);
+        Err(refusal.into_response())
     }
 
     async fn read(
@@ -130,15 +178,6 @@ impl Bounds {
         };
         Ok((bytes_of(body, largest).await?, turn))
     }
-}
-
-/// The middleware of these bounds.
-pub(crate) async fn bounded<E: Endpoint>(
-    endpoint: Arc<E>,
-    request: Request,
-    bounds: Arc<Bounds>,
-) -> Result<Response> {
-    Ok(bounds.answer(&*endpoint, request).await)
 }
 
 /// Where requests are noted.

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     net::{IpAddr, SocketAddr},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -34,6 +34,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 
 use crate::{
+    bounds as requests,
     limits::client_of,
     tls::{Certified, HTTP2, Tls},
 };
@@ -140,11 +141,12 @@ pub(crate) async fn serve<E: Endpoint + 'static>(
     listener: TcpListener,
     tls: Option<Tls>,
     bounds: Bounds,
-    endpoint: E,
+    (bounds_of_requests, endpoint): (requests::Bounds, E),
     signal: impl Future<Output = std::io::Result<()>>,
     grace: Duration,
 ) -> std::io::Result<()> {
-    let (endpoint, tls) = (Arc::new(endpoint), tls.map(Arc::new));
+    let endpoint = Arc::new((bounds_of_requests, endpoint));
+    let tls = tls.map(Arc::new);
     let (stop, stopping) = watch::channel(false);
     let mut signal = pin!(signal);
     let mut open = JoinSet::new();
@@ -178,7 +180,7 @@ pub(crate) async fn serve<E: Endpoint + 'static>(
 
 struct Connection<E> {
     address: SocketAddr,
-    endpoint: Arc<E>,
+    endpoint: Arc<(requests::Bounds, E)>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -218,9 +220,9 @@ impl<E: Endpoint + 'static> Connection<E> {
         peer.scheme = Scheme::HTTPS;
         peer.certified = Certified(session.peer_certificates().is_some());
         if session.alpn_protocol() == Some(HTTP2) {
-            self.http2(stream, peer).await;
+            Box::pin(self.http2(stream, peer)).await;
         } else {
-            self.http1(stream, peer).await;
+            Box::pin(self.http1(stream, peer)).await;
         }
     }
 
@@ -230,6 +232,8 @@ impl<E: Endpoint + 'static> Connection<E> {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(HEAD)
+            // To find out that a client has gone, hyper would keep a second buffer; and its notice is taken.
+            .half_close(true)
             .max_headers(MOST_HEADERS)
             .max_buf_size(LARGEST_HEAD);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -273,15 +277,20 @@ impl<E: Endpoint + 'static> Connection<E> {
     }
 }
 
-async fn answer<E: Endpoint>(
-    endpoint: Arc<E>,
+/// A connection keeps room for this future also while it has no request: it is a pointer.
+type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
+
+fn answer<E: Endpoint + 'static>(
+    endpoint: Arc<(requests::Bounds, E)>,
     peer: Peer,
     mut request: Request<Incoming>,
-) -> Result<Response<impl Body<Data = Bytes, Error = std::io::Error> + Send>, Infallible> {
+) -> Answer<impl Body<Data = Bytes, Error = std::io::Error> + Send> {
     request.extensions_mut().insert(peer.certified);
     let request = poem::Request::from((request, peer.local, peer.remote, peer.scheme));
-    let answer = endpoint.get_response(request).await;
-    Ok(Response::from(answer))
+    Box::pin(async move {
+        let (bounds, endpoint) = &*endpoint;
+        Ok(Response::from(bounds.answer(endpoint, request).await))
+    })
 }
 
 fn refused(reason: &'static str) {

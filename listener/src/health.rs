@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use poem::{Response, handler, web::Data};
+use poem::{Endpoint, Response, endpoint::make};
 use service::admin::{Readiness, answer};
 
 /// How long Elasticsearch may take to show that it lives.
@@ -50,27 +50,33 @@ impl Health {
 }
 
 /// `/healthcheck`: what is configured; `?rabbitmq`, `?elasticsearch`: that one.
-#[handler]
-pub(crate) async fn healthcheck(request: &poem::Request, health: Data<&Arc<Health>>) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    let names = |name: &str| {
-        query
-            .split('&')
-            .any(|pair| pair.split('=').next() == Some(name))
-    };
-    let (rabbitmq, elasticsearch) = (names("rabbitmq"), names("elasticsearch"));
-    let is_any = rabbitmq || elasticsearch;
-    let mut outcomes = Vec::new();
-    if rabbitmq || !is_any {
-        outcomes.push(health.rabbitmq());
+pub(crate) fn healthcheck(health: Arc<Health>) -> impl Endpoint<Output = Response> {
+    make(move |request| {
+        let health = health.clone();
+        async move {
+            health
+                .check(request.uri().query().unwrap_or_default())
+                .await
+        }
+    })
+}
+
+impl Health {
+    async fn check(&self, query: &str) -> Response {
+        let names = |name: &str| {
+            let mut pairs = query.split('&');
+            pairs.any(|pair| pair.split('=').next() == Some(name))
+        };
+        let (rabbitmq, elasticsearch) = (names("rabbitmq"), names("elasticsearch"));
+        let is_any = rabbitmq || elasticsearch;
+        let mut outcomes = Vec::new();
+        if rabbitmq || !is_any {
+            outcomes.push(self.rabbitmq());
+        }
+        if elasticsearch || (!is_any && self.elasticsearch.is_some()) {
+            outcomes.push(self.elasticsearch().await);
+        }
+        let faults: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();
+        answer(&faults)
     }
-    if elasticsearch || (!is_any && health.elasticsearch.is_some()) {
-        outcomes.push(health.elasticsearch().await);
-    }
-    answer(
-        &outcomes
-            .into_iter()
-            .filter_map(Result::err)
-            .collect::<Vec<_>>(),
-    )
 }

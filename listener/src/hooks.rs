@@ -12,6 +12,7 @@ use poem_openapi::{
 use crate::{
     api::{Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, header, problem},
     body::RawJson,
+    noted,
     origins::Unknown,
     webhook::{self, Credentials, Event, Malformed},
 };
@@ -133,6 +134,10 @@ impl Hooks {
             }
             Err(Unknown::Ambiguous) => return unprocessable("X-Gitlab-Instance"),
         };
+        noted::delivered(
+            header(request, "Idempotency-Key"),
+            header(request, "X-Gitlab-Event-UUID"),
+        );
         let jobs = match webhook::read(&body.bytes) {
             Ok(Event::Ended(jobs)) => jobs,
             Ok(Event::Irrelevant(why)) => {

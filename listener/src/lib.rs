@@ -16,6 +16,7 @@ mod identity;
 mod intake;
 mod kibana;
 mod limits;
+mod noted;
 mod origins;
 mod query;
 mod refusal;

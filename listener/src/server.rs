@@ -1,14 +1,18 @@
 //! Binding, routing, and running until a signal.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use broker::{Publisher, PublisherSettings};
 use bytes::Bytes;
-use poem::{
-    Endpoint, EndpointExt, Request, Response, Route, endpoint::make_sync,
-    error::MethodNotAllowedError, get, http::Method,
-};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use poem::{Endpoint, Response, Route, endpoint::make_sync, get, http::StatusCode};
 use service::{
     admin::{self, Readiness},
     metrics::Metrics,
@@ -18,7 +22,7 @@ use tokio::net::TcpListener;
 use crate::{
     Config,
     api::{self, Api},
-    bounds::{self, Bounds},
+    bounds::Bounds,
     connections::serve,
     document,
     health::{self, Health},
@@ -111,10 +115,17 @@ impl Listener {
         }
         let metrics = service::metrics::start()?;
         let bounds = Bounds::new(config.limits, config.wants_certificates);
-        let routes = routes(api, health, metrics, bounds);
-        serve(socket, tls, config.connections, routes, signal, GRACE)
-            .await
-            .context("no signals can be received")
+        let routes = routes(api, health, metrics)?;
+        serve(
+            socket,
+            tls,
+            config.connections,
+            (bounds, routes),
+            signal,
+            GRACE,
+        )
+        .await
+        .context("no signals can be received")
     }
 }
 
@@ -122,22 +133,19 @@ fn routes(
     api: Arc<Api>,
     health: Arc<Health>,
     metrics: Metrics,
-    bounds: Bounds,
-) -> impl Endpoint<Output = Response> {
+) -> Result<impl Endpoint<Output = Response>> {
     let service = api::service(api.clone());
     let spec = service.spec();
     let document = document::of(&spec, &api);
     let in_script = document.replace('<', "\\u003c");
-    let page = page(&service.swagger_ui_html().replacen(&spec, &in_script, 1));
+    let page = page(&service.swagger_ui_html().replacen(&spec, &in_script, 1))?;
     let routes = Route::new()
-        .nest("/", service.around(without_head))
+        .nest("/", service)
         .at("/openapi.json", get(fixed("application/json", document)))
         .nest("/docs", Route::new().at("/", get(page)))
-        .at("/healthcheck", get(health::healthcheck));
-    let bounds = Arc::new(bounds);
-    admin::add_routes(routes, health.readiness.clone(), metrics)
-        .data(health)
-        .around(move |endpoint, request| bounds::bounded(endpoint, request, bounds.clone()))
+        .at("/healthcheck", get(health::healthcheck(health.clone())));
+    let readiness = health.readiness.clone();
+    Ok(admin::add_routes(routes, readiness, metrics))
 }
 
 /// What is the same for everybody.
@@ -150,26 +158,30 @@ fn fixed(content_type: &'static str, body: impl Into<Bytes>) -> impl Endpoint<Ou
     })
 }
 
-/// The page at `/docs`. Poem's own is titled «Swagger UI», lacks a doctype, which browsers take for
-/// a page of the nineties, and is copied for each request, at 1.6 MB.
-fn page(html: &str) -> impl Endpoint<Output = Response> + 'static {
+/// The page at `/docs`. Poem's own is titled «Swagger UI», and lacks a doctype, which browsers take for a page of
+/// the nineties. It has 1.6 MB, and is kept compressed.
+fn page(html: &str) -> Result<impl Endpoint<Output = Response> + 'static> {
     let head = format!(
         "<title>{}</title><link rel=\"icon\" href=\"data:,\">",
         api::TITLE
     );
-    let html = html
-        .trim_start()
-        .replacen("<title>Swagger UI</title>", &head, 1);
-    fixed(
-        "text/html; charset=utf-8",
-        format!("<!DOCTYPE html>\n{html}"),
-    )
-}
-
-/// A notice comes by `GET` or `POST`. Left to poem, a `HEAD` would be a `GET`, and publish.
-async fn without_head<E: Endpoint>(endpoint: Arc<E>, request: Request) -> poem::Result<E::Output> {
-    if request.method() == Method::HEAD {
-        return Err(MethodNotAllowedError.into());
-    }
-    endpoint.call(request).await
+    let html = html.trim_start();
+    let html = html.replacen("<title>Swagger UI</title>", &head, 1);
+    let mut page = GzEncoder::new(Vec::new(), Compression::best());
+    write!(page, "<!DOCTYPE html>\n{html}")?;
+    let page = Bytes::from(page.finish()?);
+    Ok(make_sync(move |request| {
+        let encodings = request.header("accept-encoding").unwrap_or_default();
+        let answer = Response::builder().content_type("text/html; charset=utf-8");
+        if encodings.contains("gzip") {
+            let answer = answer.header("content-encoding", "gzip");
+            return answer.body(page.clone());
+        }
+        let mut plain = Vec::new();
+        let read = GzDecoder::new(&*page).read_to_end(&mut plain);
+        read.map_or_else(
+            |_| StatusCode::INTERNAL_SERVER_ERROR.into(),
+            |_| answer.body(plain),
+        )
+    }))
 }

@@ -10,10 +10,11 @@ use std::{
 use crate::metrics::Metrics;
 use anyhow::{Context, Result, bail};
 use poem::{
-    Endpoint, EndpointExt, Response, Route, Server, get, handler,
+    Response, Route, Server,
+    endpoint::make_sync,
+    get,
     http::StatusCode,
     listener::{Acceptor, Listener as _, TcpAcceptor, TcpListener},
-    web::Data,
 };
 
 /// How long a health question may take.
@@ -95,34 +96,19 @@ impl AdminServer {
     }
 }
 
-/// Adds `/health/live`, `/health/ready` and `/metrics` to a program's routes.
-pub fn add_routes(routes: Route, readiness: Readiness, metrics: Metrics) -> impl Endpoint {
+/// Adds to a program's routes: `/health/live`, the process answers; `/health/ready`, what is missing, a line each, with
+/// 503, or 200; `/metrics`, for Prometheus.
+pub fn add_routes(routes: Route, readiness: Readiness, metrics: Metrics) -> Route {
+    let ready = make_sync(move |_| answer(&readiness.faults()));
+    let render = make_sync(move |_| {
+        Response::builder()
+            .content_type("text/plain; version=0.0.4; charset=utf-8")
+            .body(metrics.render())
+    });
     routes
-        .at("/health/live", get(live))
+        .at("/health/live", get(make_sync(|_| "OK")))
         .at("/health/ready", get(ready))
         .at("/metrics", get(render))
-        .data(readiness)
-        .data(metrics)
-}
-
-/// `/health/live`: the process answers.
-#[handler]
-fn live() -> &'static str {
-    "OK"
-}
-
-/// `/health/ready`: what is missing, a line each, with 503; or 200.
-#[handler]
-fn ready(readiness: Data<&Readiness>) -> Response {
-    answer(&readiness.faults())
-}
-
-/// `/metrics`, for Prometheus.
-#[handler]
-fn render(metrics: Data<&Metrics>) -> Response {
-    Response::builder()
-        .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(metrics.render())
 }
 
 /// 200 and `OK`, or 503 and the faults, a line each.

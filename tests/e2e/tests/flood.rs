@@ -1,6 +1,7 @@
 //! Callers that are slow, and callers that are many: they hold up nobody else.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, interval};
 
 use crate::listener::Listener;
 use crate::memory::{MIB, Memory};
+use crate::proxy::{Fault, Way};
 use crate::queue::JOBS;
 use crate::world::World;
 
@@ -22,6 +24,8 @@ const PROMPT: Duration = Duration::from_secs(1);
 /// A build that is not optimised takes more than DESIGN.md's 32 MiB; without a bound it would be far more than this.
 const LIMIT: u64 = 64 * MIB;
 const LASTS: Duration = Duration::from_secs(8);
+/// From the end of the fault to the next notice that is taken.
+const RECOVERED: Duration = Duration::from_secs(30);
 /// Those of the flood come from elsewhere.
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
@@ -112,4 +116,42 @@ async fn honest(world: &World, listener: &Listener) -> Result<u32> {
         count += 1;
     }
     Ok(count)
+}
+
+/// Of so many, most wait for a turn before the broker is given their message.
+const CALLERS: usize = 400;
+
+pub(crate) async fn many_callers_of_a_broker_that_stands_still_are_all_answered_in_time(
+    world: &World,
+) -> Result<()> {
+    world.initmq().await?;
+    let proxy = world
+        .proxy("listener-broker", world.servers.rabbitmq.port)
+        .await?;
+    let gitlab = world.gitlab.url();
+    let listener = world.listener_by(proxy.port(), &gitlab).await?;
+    proxy.apply(Fault::Stall(Way::Both));
+    let listener = Arc::new(listener);
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (job, listener) = (world.job().finished(), listener.clone());
+        let token = world.token.clone();
+        callers.spawn(async move { listener.refuses(listener.notice_of(&job, &token)).await });
+    }
+    while let Some(refused) = callers.join_next().await {
+        refused??;
+    }
+    proxy.mend();
+    let job = world.job().finished();
+    world
+        .until("notices are taken again", RECOVERED, async || {
+            listener.post(&job, &world.token).await
+        })
+        .await?;
+    let metrics = listener.http().get(format!("{}metrics", listener.url));
+    let metrics = metrics.send().await?.text().await?;
+    ensure!(metrics.contains("reason=\"busy\""), "nobody waited in vain");
+    // What was on its way when the broker stood still may have come there afterwards.
+    world.queues.take(JOBS).await?;
+    Ok(())
 }

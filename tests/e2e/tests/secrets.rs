@@ -1,5 +1,6 @@
 //! The caller's token is where it must be, and nowhere else.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
@@ -149,7 +150,7 @@ pub(crate) async fn d25_secrets_of_all_ways_in_are_nowhere_in_clear(world: &Worl
         let request = request.header("X-Canary", wrong);
         let answer = request.send().await?;
         let got = answer.status().as_u16();
-        replies.push_str(&format!("{:?}", answer.headers()));
+        write!(replies, "{:?}", answer.headers())?;
         replies.push_str(&answer.text().await?);
         ensure!(got == status, "{got} and not {status}");
     }
