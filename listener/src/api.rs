@@ -1,55 +1,28 @@
 //! The calls that bring notices, and their OpenAPI description.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use broker::Publisher;
-use metrics::counter;
-use notice::{Instance, Source};
+use notice::Source;
 use poem::Request;
 use poem_openapi::{
-    ApiResponse, Object, OpenApi, OpenApiService, Tags,
+    ApiResponse, Object, OpenApi, Tags,
     param::{Header, Query},
     payload::{Json, PlainText},
     types::{Any, Example},
 };
-use secrecy::SecretString;
 
 use crate::{
+    accept::{Accepted, Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, header, problem},
     body::{self, Malformed, RawJson},
-    hooks::Hooks,
     identity::Unproven,
-    intake::{self, Fields, Refusal, Rules},
-    kibana::Kibana,
-    noted,
-    origins::Origins,
+    intake::{self, Fields, Refusal},
     query,
-    ways::{NOT_THIS_WAY, Way, Ways},
+    ways::{NOT_THIS_WAY, Way},
 };
-
-/// How long the broker may take to confirm before the caller is told to come again: callers wait 5 s themselves.
-const CONFIRM: Duration = Duration::from_secs(4);
-/// After how many seconds a refused caller may come again.
-pub(crate) const RETRY_AFTER: u32 = 10;
-pub(crate) const UNAVAILABLE: &str = "the message could not be confirmed in the queue; try again";
 
 /// Where notices are posted.
 pub(crate) const PATH: &str = "/v1/jobs";
-
 const TOKEN: &str = "PRIVATE-TOKEN";
-
-/// What the page and the OpenAPI document are called.
-pub(crate) const TITLE: &str = "Joblogs listener";
-
-/// What the calls need.
-pub(crate) struct Api {
-    pub(crate) ways: Ways,
-    pub(crate) origins: Origins,
-    pub(crate) rules: Rules,
-    pub(crate) publisher: Publisher,
-    pub(crate) exchange: String,
-    pub(crate) routing_key: String,
-    pub(crate) kibana: Option<Kibana>,
-}
 
 /// A job that has ended, or is about to: the parameters of `GET /`, without the token.
 /// Each may be a number or a string; any other field, and one that is given twice, is refused.
@@ -85,45 +58,6 @@ impl Example for JobNotice {
             instance: None,
         }
     }
-}
-
-/// What was accepted.
-#[derive(Object)]
-#[oai(example, skip_serializing_if_is_none)]
-pub(crate) struct Accepted {
-    /// The GitLab instance, by its configured name.
-    instance: String,
-    /// The project's id.
-    project_id: u64,
-    /// The job's id.
-    job_id: u64,
-    /// How to find the job's lines in Kibana.
-    query: String,
-    /// The job's lines in Kibana, where the operator says where that is (`--kibana`). They are there once the job is over.
-    kibana_url: Option<String>,
-}
-
-impl Example for Accepted {
-    fn example() -> Self {
-        Self {
-            instance: "gitlab.com".to_owned(),
-            project_id: 42,
-            job_id: 4711,
-            query: "project_id:42 and job_id:4711".to_owned(),
-            kibana_url: Some("https://kibana.example.com/app/discover#/?_g=…&_a=…".to_owned()),
-        }
-    }
-}
-
-/// A refusal, as RFC 9457 has it.
-#[derive(Object)]
-pub(crate) struct Problem {
-    /// The HTTP status.
-    status: u16,
-    /// What the status means.
-    title: String,
-    /// One sentence that names the fields; no value is repeated.
-    detail: String,
 }
 
 #[derive(ApiResponse)]
@@ -171,27 +105,13 @@ enum PostAnswer {
     ),
 }
 
-/// What stands above the calls.
-const DESCRIPTION: &str = "\
-Takes notices of GitLab CI jobs («job 4711 of project 42 has ended, or is about to»), so that their
-logs get into Elasticsearch. A 2xx says that RabbitMQ has confirmed the notice; the log follows once
-the job has ended.
-
-This description as JSON: [`/openapi.json`](/openapi.json).";
-
 #[derive(Tags)]
 enum Group {
     /// From a job's `after_script`.
     Notices,
 }
 
-/// The API with its OpenAPI document.
-pub(crate) fn service(api: Arc<Api>) -> OpenApiService<(Calls, Hooks), ()> {
-    let calls = (Calls(api.clone()), Hooks(api));
-    OpenApiService::new(calls, TITLE, env!("CARGO_PKG_VERSION")).description(DESCRIPTION)
-}
-
-pub(crate) struct Calls(Arc<Api>);
+pub(crate) struct Calls(pub(crate) Arc<Api>);
 
 #[OpenApi(tag = "Group::Notices")]
 impl Calls {
@@ -322,87 +242,6 @@ impl Calls {
     }
 }
 
-pub(crate) enum Failure {
-    Refused(Refusal),
-    Unavailable,
-}
-
-impl Api {
-    /// Checks, seals, and publishes with a confirm.
-    pub(crate) async fn accept(
-        &self,
-        instances: &[&Instance],
-        fields: &Fields,
-        token: Option<&SecretString>,
-        source: Source,
-    ) -> Result<Accepted, Failure> {
-        let way = match source {
-            Source::Webhook => "webhook",
-            Source::AfterScript => "get",
-            _ => "post",
-        };
-        let outcome = self.confirm(instances, fields, token, source).await;
-        let name = match &outcome {
-            Ok(_) => "accepted",
-            Err(Failure::Refused(_)) => "refused",
-            Err(Failure::Unavailable) => "unavailable",
-        };
-        counter!("joblogs_notices_total", "way" => way, "outcome" => name).increment(1);
-        outcome
-    }
-
-    async fn confirm(
-        &self,
-        instances: &[&Instance],
-        fields: &Fields,
-        token: Option<&SecretString>,
-        source: Source,
-    ) -> Result<Accepted, Failure> {
-        let message = self
-            .rules
-            .message(instances, fields, token, source)
-            .map_err(Failure::Refused)?;
-        let headers = lapin::types::FieldTable::default();
-        self.publisher
-            .publish_confirmed(&self.exchange, &self.routing_key, &message.to_body(), headers, CONFIRM)
-            .await
-            .map_err(|error| {
-                tracing::error!(%error, project_id = %message.project_id, job_id = %message.job_id, "notice refused");
-                Failure::Unavailable
-            })?;
-        noted::accepted(&message);
-        Ok(Accepted {
-            instance: message.instance.to_string(),
-            project_id: message.project_id.get(),
-            job_id: message.job_id.get(),
-            query: format!(
-                "project_id:{} and job_id:{}",
-                message.project_id, message.job_id
-            ),
-            kibana_url: self.kibana.as_ref().and_then(|it| it.lines_of(&message)),
-        })
-    }
-}
-
-/// A header; an empty one is absent, as a shell writes it so where the variable is unset. What is no text, or
-/// stands there twice, is text that nothing takes: poem's own extractor would drop it.
-pub(crate) fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
-    const NOTHING_TAKES: &str = "\0";
-    let mut values = request.headers().get_all(name).iter();
-    let value = values.next()?;
-    let text = value.to_str().ok().filter(|_| values.next().is_none());
-    Some(text.unwrap_or(NOTHING_TAKES)).filter(|text| !text.is_empty())
-}
-
 fn unprocessable(refusal: &Refusal) -> PostAnswer {
     PostAnswer::Unprocessable(problem(422, "Unprocessable Entity", &refusal.0))
-}
-
-/// Problem JSON.
-pub(crate) fn problem(status: u16, title: &str, detail: &str) -> Json<Problem> {
-    Json(Problem {
-        status,
-        title: title.to_owned(),
-        detail: detail.to_owned(),
-    })
 }

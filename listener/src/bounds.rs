@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    accept::{RETRY_AFTER, UNAVAILABLE},
     api, hooks,
     limits::Limits,
     noted::{Noted, noting},
@@ -160,8 +161,8 @@ impl Bounds {
             return Ok(turn);
         }
         refused("busy");
-        let refusal = form.refuse(StatusCode::SERVICE_UNAVAILABLE, api::UNAVAILABLE);
-        let refusal = refusal.with_header("Retry-After", api::RETRY_AFTER);
+        let refusal = form.refuse(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE);
+        let refusal = refusal.with_header("Retry-After", RETRY_AFTER);
         Err(refusal.into_response())
     }
 

@@ -2,16 +2,37 @@
 //! before a call sees the request, the forms of fields that the calls check by themselves so that all faults are
 //! named together, credentials, and the calls of health and metrics (`openapi.json`).
 
+use std::sync::Arc;
+
+use poem_openapi::OpenApiService;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{self, Api},
-    hooks,
+    accept::Api,
+    api::{self, Calls},
+    hooks::{self, Hooks},
     intake::{LARGEST_ID, LONGEST_NAME, LONGEST_TOKEN},
 };
 
 /// A number as GitLab's ids are, in the braces of the older tool's curl or without.
 const ID: &str = r"^([1-9][0-9]{0,17}|\{[1-9][0-9]{0,17}\})$";
+
+/// What the page and the OpenAPI document are called.
+pub(crate) const TITLE: &str = "Joblogs listener";
+
+/// What stands above the calls.
+const DESCRIPTION: &str = "\
+Takes notices of GitLab CI jobs («job 4711 of project 42 has ended, or is about to»), so that their
+logs get into Elasticsearch. A 2xx says that RabbitMQ has confirmed the notice; the log follows once
+the job has ended.
+
+This description as JSON: [`/openapi.json`](/openapi.json).";
+
+/// The API with its OpenAPI document.
+pub(crate) fn service(api: Arc<Api>) -> OpenApiService<(Calls, Hooks), ()> {
+    let calls = (Calls(api.clone()), Hooks(api));
+    OpenApiService::new(calls, TITLE, env!("CARGO_PKG_VERSION")).description(DESCRIPTION)
+}
 
 /// The document as JSON. `spec` is poem-openapi's.
 pub(crate) fn of(spec: &str, api: &Api) -> String {

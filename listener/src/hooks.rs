@@ -10,7 +10,7 @@ use poem_openapi::{
 };
 
 use crate::{
-    api::{Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, header, problem},
+    accept::{Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, header, problem},
     body::RawJson,
     noted,
     origins::Unknown,

@@ -2,6 +2,7 @@
 //! RabbitMQ has confirmed the message. It never calls GitLab for a trace and never writes to
 //! Elasticsearch.
 
+mod accept;
 mod api;
 mod body;
 mod bounds;

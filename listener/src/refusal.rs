@@ -6,10 +6,7 @@ use poem::{
     http::{Method, StatusCode},
 };
 
-use crate::{
-    api::{self, problem},
-    hooks,
-};
+use crate::{accept::problem, api, hooks};
 
 /// How a call is refused: the older tool's in plain text, the others with problem JSON.
 #[derive(Debug, Clone, Copy)]

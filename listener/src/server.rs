@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     Config,
-    api::{self, Api},
+    accept::Api,
     bounds::Bounds,
     connections::serve,
     document,
@@ -134,7 +134,7 @@ fn routes(
     health: Arc<Health>,
     metrics: Metrics,
 ) -> Result<impl Endpoint<Output = Response>> {
-    let service = api::service(api.clone());
+    let service = document::service(api.clone());
     let spec = service.spec();
     let document = document::of(&spec, &api);
     let in_script = document.replace('<', "\\u003c");
@@ -163,7 +163,7 @@ fn fixed(content_type: &'static str, body: impl Into<Bytes>) -> impl Endpoint<Ou
 fn page(html: &str) -> Result<impl Endpoint<Output = Response> + 'static> {
     let head = format!(
         "<title>{}</title><link rel=\"icon\" href=\"data:,\">",
-        api::TITLE
+        document::TITLE
     );
     let html = html.trim_start();
     let html = html.replacen("<title>Swagger UI</title>", &head, 1);
