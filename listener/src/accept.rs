@@ -114,8 +114,9 @@ impl Api {
             .message(instances, fields, token, source)
             .map_err(Failure::Refused)?;
         let headers = lapin::types::FieldTable::default();
+        let patience = noted::left(CONFIRM);
         self.publisher
-            .publish_confirmed(&self.exchange, &self.routing_key, &message.to_body(), headers, CONFIRM)
+            .publish_confirmed(&self.exchange, &self.routing_key, &message.to_body(), headers, patience)
             .await
             .map_err(|error| {
                 tracing::error!(%error, project_id = %message.project_id, job_id = %message.job_id, "notice refused");

@@ -35,7 +35,9 @@ const MOST_DISCARDED: usize = 32 * 1024 * 1024;
 const LARGE_ONES: usize = 8;
 /// So many notices are on their way to the broker at the same time; more make it no faster.
 const CALLS: usize = 128;
-/// How long one waits for its turn: with the time that the broker has it stays below 6 s.
+/// From the end of a head to the answer, whatever hangs: each wait gets what is left of it.
+const ANSWER: Duration = Duration::from_millis(5_500);
+/// How long one waits for its turn.
 const TURN: Duration = Duration::from_millis(1_500);
 /// How long a body may take to arrive.
 const BODY: Duration = Duration::from_secs(5);
@@ -68,6 +70,7 @@ impl Bounds {
     /// The answer to a request, which is noted.
     pub(crate) async fn answer<E: Endpoint>(&self, endpoint: &E, mut request: Request) -> Response {
         let begun = Instant::now();
+        let until = begun + ANSWER;
         let form = Form::of(&request);
         let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
         if !self.limits.allow(address) {
@@ -76,10 +79,10 @@ impl Bounds {
             let refusal = form.refuse(StatusCode::TOO_MANY_REQUESTS, sentence);
             return refusal.with_header("Retry-After", 1).into_response();
         }
-        let (method, call) = (request.method().clone(), call(request.uri().path()));
-        let (answer, noted) = match self.admit(&mut request, form).await {
+        let (method, call) = (method(&request), call(request.uri().path()));
+        let (answer, noted) = match self.admit(&mut request, until, form).await {
             // Its turns are kept until the request is done with. Who waits for a turn needs no room for a call.
-            Ok(_turns) => match Box::pin(noting(endpoint.call(request))).await {
+            Ok(_turns) => match Box::pin(noting(until, endpoint.call(request))).await {
                 (Ok(answer), noted) => (answer.into_response(), noted),
                 (Err(error), noted) => (form.refuse_error(&error), noted),
             },
@@ -96,15 +99,20 @@ impl Bounds {
                 event,
                 ..
             } = noted;
-            tracing::info!(target: ACCESS, %method, call, status, milliseconds, client, jobs, delivery, event, "request");
+            tracing::info!(target: ACCESS, method, call, status, milliseconds, client, jobs, delivery, event, "request");
         } else {
-            tracing::debug!(target: ACCESS, %method, call, status, milliseconds, client, "request");
+            tracing::debug!(target: ACCESS, method, call, status, milliseconds, client, "request");
         }
         answer
     }
 
     /// Reads the body, or refuses the request.
-    async fn admit(&self, request: &mut Request, form: Form) -> Result<Turns<'_>, Response> {
+    async fn admit(
+        &self,
+        request: &mut Request,
+        until: Instant,
+        form: Form,
+    ) -> Result<Turns<'_>, Response> {
         let is_notice = is_notice(request.uri().path());
         // A notice comes by `GET` or `POST`. Left to poem, a `HEAD` would be a `GET`, and publish.
         if is_notice && request.method() == Method::HEAD {
@@ -117,20 +125,17 @@ impl Bounds {
             return Err(form.refuse(StatusCode::UNAUTHORIZED, sentence));
         }
         let is_webhook = request.uri().path() == hooks::PATH;
-        let size = request.header("content-length");
-        let size: Option<usize> = size.and_then(|it| it.parse().ok());
-        let may_be_large = is_webhook && size.is_none_or(|size| size > LARGEST_BODY);
         let (largest, too_large) = if is_webhook {
             (LARGEST_WEBHOOK, "the body is larger than 1 MiB")
         } else {
             (LARGEST_BODY, "the body is larger than 64 KiB")
         };
         let body = request.take_body();
-        match timeout(BODY, self.read(body, largest, may_be_large)).await {
-            Ok(Ok((Some(bytes), body))) => {
+        match timeout(BODY, self.read(body, largest)).await {
+            Ok(Ok(Read::Whole(bytes, body))) => {
                 request.set_body(bytes);
                 let call = if is_notice {
-                    Some(self.turn(form).await?)
+                    Some(turn(&self.calls, until, form).await?)
                 } else {
                     None
                 };
@@ -139,10 +144,11 @@ impl Bounds {
                     _call: call,
                 })
             }
-            Ok(Ok((None, _))) => {
+            Ok(Ok(Read::TooLarge)) => {
                 refused("body");
                 Err(form.refuse(StatusCode::PAYLOAD_TOO_LARGE, too_large))
             }
+            Ok(Ok(Read::Busy)) => Err(busy(form)),
             Ok(Err(_)) => {
                 let sentence = "the body could not be read";
                 Err(form.refuse(StatusCode::BAD_REQUEST, sentence))
@@ -155,35 +161,75 @@ impl Bounds {
         }
     }
 
-    /// Leave to publish, or 503: the broker is given so many messages at a time.
-    async fn turn(&self, form: Form) -> Result<SemaphorePermit<'_>, Response> {
-        if let Ok(Ok(turn)) = timeout(TURN, self.calls.acquire()).await {
-            return Ok(turn);
+    /// Reads a body. One that is larger than a notice needs a turn from there on; the others are read all the same,
+    /// up to a bound: who still sends when the connection is closed sees no answer.
+    async fn read(&self, body: Body, largest: usize) -> std::io::Result<Read<'_>> {
+        let mut pieces = std::pin::pin!(body.into_bytes_stream());
+        let (mut bytes, mut came, mut turn) = (BytesMut::new(), 0, None);
+        while let Some(piece) = pieces.try_next().await? {
+            came += piece.len();
+            if came > LARGEST_BODY && came <= largest && turn.is_none() {
+                match timeout(TURN, self.large_ones.acquire()).await {
+                    Ok(Ok(permit)) => turn = Some(permit),
+                    _ => return Ok(Read::Busy),
+                }
+            }
+            if came <= largest {
+                bytes.extend_from_slice(&piece);
+            } else if came <= MOST_DISCARDED {
+                (bytes, turn) = (BytesMut::new(), None);
+            } else {
+                break;
+            }
         }
-        refused("busy");
-        let refusal = form.refuse(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE);
-        let refusal = refusal.with_header("Retry-After", RETRY_AFTER);
-        Err(refusal.into_response())
+        if came > largest {
+            return Ok(Read::TooLarge);
+        }
+        Ok(Read::Whole(bytes.freeze(), turn))
     }
+}
 
-    async fn read(
-        &self,
-        body: Body,
-        largest: usize,
-        may_be_large: bool,
-    ) -> std::io::Result<(Option<Bytes>, Option<SemaphorePermit<'_>>)> {
-        let turn = if may_be_large {
-            self.large_ones.acquire().await.ok()
-        } else {
-            None
-        };
-        Ok((bytes_of(body, largest).await?, turn))
+enum Read<'a> {
+    /// And the turn that a large one has.
+    Whole(Bytes, Option<SemaphorePermit<'a>>),
+    TooLarge,
+    /// There was no turn for it.
+    Busy,
+}
+
+/// One of these turns, or 503.
+async fn turn(
+    turns: &Semaphore,
+    until: Instant,
+    form: Form,
+) -> Result<SemaphorePermit<'_>, Response> {
+    let patience = TURN.min(until.saturating_duration_since(Instant::now()));
+    match timeout(patience, turns.acquire()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(busy(form)),
     }
+}
+
+fn busy(form: Form) -> Response {
+    refused("busy");
+    let refusal = form.refuse(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE);
+    refusal
+        .with_header("Retry-After", RETRY_AFTER)
+        .into_response()
 }
 
 /// Where requests are noted.
 const ACCESS: &str = "listener::access";
 const OTHER: &str = "other";
+
+/// A method by its name; any other one may be as long as its sender likes.
+fn method(request: &Request) -> &'static str {
+    const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"];
+    let known = METHODS
+        .into_iter()
+        .find(|it| *it == request.method().as_str());
+    known.unwrap_or(OTHER)
+}
 
 /// A call by its path; any other path may hold anything.
 fn call(path: &str) -> &'static str {
@@ -208,22 +254,4 @@ fn is_notice(path: &str) -> bool {
 
 fn refused(reason: &'static str) {
     counter!("joblogs_requests_refused_total", "reason" => reason).increment(1);
-}
-
-/// The bytes of a body, or `None` where there are too many. The others are read all the same, up to a bound:
-/// who still sends when the connection is closed sees no answer.
-async fn bytes_of(body: Body, most: usize) -> std::io::Result<Option<Bytes>> {
-    let mut pieces = std::pin::pin!(body.into_bytes_stream());
-    let (mut bytes, mut came) = (BytesMut::new(), 0);
-    while let Some(piece) = pieces.try_next().await? {
-        came += piece.len();
-        if came <= most {
-            bytes.extend_from_slice(&piece);
-        } else if came <= MOST_DISCARDED {
-            bytes = BytesMut::new();
-        } else {
-            break;
-        }
-    }
-    Ok((came <= most).then(|| bytes.freeze()))
 }

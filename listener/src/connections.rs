@@ -49,12 +49,12 @@ const UNREAD: Duration = Duration::from_secs(10);
 const MOST_HEADERS: usize = 100;
 /// Bytes of a head: twice the longest token.
 const LARGEST_HEAD: usize = 16 * 1024;
-/// After this a connection of HTTP/2 takes no further requests: it may be kept alive without any.
-const HTTP2_AGE: Duration = Duration::from_mins(1);
+/// After this a connection takes no further requests, so that nobody keeps places for ever.
+const AGE: Duration = Duration::from_mins(1);
 /// What was begun on it by then is ended within this.
-const HTTP2_END: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(10);
 /// Requests at the same time on one connection of HTTP/2.
-const HTTP2_STREAMS: u32 = 100;
+const HTTP2_STREAMS: u32 = 16;
 /// After an error of the system's, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -238,11 +238,15 @@ impl<E: Endpoint + 'static> Connection<E> {
             .max_buf_size(LARGEST_HEAD);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = self.stopped() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+            ended = &mut connection => Some(ended),
+            () = self.stopped() => None,
+            () = sleep(AGE) => None,
+        };
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            connection.as_mut().graceful_shutdown();
+            timeout(END, connection).await.unwrap_or(Ok(()))
         };
         match ended {
             Err(error) if error.is_timeout() => refused("head_time"),
@@ -265,10 +269,10 @@ impl<E: Endpoint + 'static> Connection<E> {
         tokio::select! {
             _ = &mut connection => return,
             () = self.stopped() => {}
-            () = sleep(HTTP2_AGE) => {}
+            () = sleep(AGE) => {}
         }
         connection.as_mut().graceful_shutdown();
-        let _ = timeout(HTTP2_END, connection).await;
+        let _ = timeout(END, connection).await;
     }
 
     async fn stopped(&mut self) {

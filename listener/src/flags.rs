@@ -126,7 +126,12 @@ pub struct Flags {
     pub id_token_audience: Option<String>,
     /// File of the keys by which GitLab's ID tokens are known (what its /oauth/discovery/keys answers), for a
     /// listener that can't reach GitLab.
-    #[arg(long, env = "JOBLOGS_GITLAB_KEYS", conflicts_with = "instances")]
+    #[arg(
+        long,
+        env = "JOBLOGS_GITLAB_KEYS",
+        conflicts_with = "instances",
+        requires = "id_token_audience"
+    )]
     pub gitlab_keys: Option<PathBuf>,
     /// Secret tokens and signing tokens (whsec_…) of GitLab's webhooks, one a line: any of them will do.
     #[arg(long, env = "JOBLOGS_WEBHOOK_SECRET", hide_env_values = true)]
@@ -141,9 +146,10 @@ pub struct Flags {
     /// all clients are one.
     #[arg(long, env = "JOBLOGS_CLIENT_RATE", default_value_t = 1_000)]
     pub client_rate: u32,
-    /// Connections at the same time; further ones wait. Each may be silent for 10 s, has 16 KiB and 100 headers
-    /// for a request's head, and 5 s for its body of at most 64 KiB (webhooks: 1 MiB).
-    #[arg(long, env = "JOBLOGS_CONNECTIONS", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=100_000))]
+    /// Connections at the same time; further ones wait. Each lives for a minute, and may be silent for 10 s of it
+    /// (with HTTP/2 for all of it); a request's head has 16 KiB and 100 headers, and its body, of at most 64 KiB
+    /// (webhooks: 1 MiB), 5 s.
+    #[arg(long, env = "JOBLOGS_CONNECTIONS", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
     /// The same of one client; further ones are closed.
     #[arg(long, env = "JOBLOGS_CLIENT_CONNECTIONS", default_value_t = 600, value_parser = value_parser!(u32).range(1..=100_000))]
@@ -298,6 +304,11 @@ impl Flags {
                 "--api-secret holds a signing token, which is for --webhook-secret"
             );
             let (secrets, keys) = hooks.and(&own("webhook-secret", &entry.webhook_secret_file)?)?;
+            ensure!(
+                entry.keys_file.is_none() || self.id_token_audience.is_some(),
+                "{} has a keys-file, and --id-token-audience is missing",
+                configured.shown()
+            );
             let keys_file = entry.keys_file.as_ref().or(self.gitlab_keys.as_ref());
             let id_tokens = self.id_token_audience.as_deref().map(|audience| {
                 IdTokens::new(&configured, audience, keys_file.map(PathBuf::as_path))

@@ -4,7 +4,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,9 +17,9 @@ use notice::{JobId, ProjectId};
 use reqwest::{Client, Url};
 use serde::Deserialize;
 use service::gitlabs::Configured;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::{Instant, timeout};
 
-use crate::intake::Fields;
+use crate::{intake::Fields, noted};
 
 /// Seconds by which GitLab's clock may differ from ours.
 const LEEWAY: u64 = 60;
@@ -40,6 +40,8 @@ struct Inner {
     issuer: String,
     source: Source,
     keys: Mutex<Keys>,
+    /// Held by the one who fetches them.
+    fetching: tokio::sync::Mutex<()>,
 }
 
 /// Where the keys are.
@@ -111,6 +113,7 @@ impl IdTokens {
             issuer: configured.instance.issuer(),
             source,
             keys: Mutex::new(keys),
+            fetching: tokio::sync::Mutex::default(),
         })))
     }
 
@@ -119,7 +122,8 @@ impl IdTokens {
         let refused = |_| Unproven::Refused;
         let header = decode_header(token).map_err(refused)?;
         let id = header.kid.ok_or(Unproven::Refused)?;
-        let key = self.key(&id).await?;
+        let key = timeout(noted::left(FETCH), self.key(&id)).await;
+        let key = key.unwrap_or(Err(Unproven::NoKeys))?;
         // Whatever algorithm its header names: none but this one is GitLab's.
         let mut validation = Validation::new(Algorithm::RS256);
         validation.leeway = LEEWAY;
@@ -138,26 +142,46 @@ impl IdTokens {
     }
 
     /// The key of this id. One that is not known may be new; GitLab is asked once a minute at most, and while it
-    /// does not answer the keys that are known stay.
+    /// does not answer the keys that are known stay. Nobody who has a key waits for that, and a stranger with a made-up
+    /// id only where none is known yet.
     async fn key(&self, id: &str) -> Result<DecodingKey, Unproven> {
-        let mut keys = self.0.keys.lock().await;
         let is_over = |at: Option<Instant>, after| at.is_none_or(|at| at.elapsed() >= after);
-        let is_known = keys.find(id).is_some();
-        if (!is_known || is_over(keys.fetched_at, FRESH)) && is_over(keys.tried_at, NOT_AGAIN) {
-            keys.tried_at = Some(Instant::now());
+        let is_due = |keys: &Keys| {
+            let is_known = keys.find(id).is_some();
+            (!is_known || is_over(keys.fetched_at, FRESH)) && is_over(keys.tried_at, NOT_AGAIN)
+        };
+        let (due, has_none) = {
+            let keys = self.keys();
+            (is_due(&keys), keys.set.is_none())
+        };
+        let turn = if has_none {
+            Some(self.0.fetching.lock().await)
+        } else {
+            self.0.fetching.try_lock().ok().filter(|_| due)
+        };
+        // Whoever waited may find that another one has fetched them.
+        let due = is_due(&self.keys());
+        if turn.is_some() && due {
+            self.keys().tried_at = Some(Instant::now());
             match self.fetch().await {
                 Ok(set) => {
+                    let mut keys = self.keys();
                     keys.set = Some(set);
                     keys.fetched_at = Some(Instant::now());
                 }
                 Err(why) => tracing::warn!(why, "GitLab's keys for ID tokens can't be fetched"),
             }
         }
+        let keys = self.keys();
         match (keys.find(id), &keys.set) {
             (Some(key), _) => DecodingKey::from_jwk(key).map_err(|_| Unproven::Refused),
             (None, Some(_)) => Err(Unproven::Refused),
             (None, None) => Err(Unproven::NoKeys),
         }
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch(&self) -> Result<JwkSet, String> {

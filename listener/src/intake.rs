@@ -65,7 +65,15 @@ impl Rules {
         {
             faults.malformed.push("index_name");
         }
-        let instance = faults.one_of(instances, fields.instance.as_deref());
+        let name = fields.instance.as_deref().filter(|name| !name.is_empty());
+        let instance = match (name, token) {
+            // It is one of them who made the token, and the others shall not see it.
+            (None, Some(_)) if instances.len() > 1 => {
+                faults.missing.push("instance");
+                None
+            }
+            _ => faults.one_of(instances, name),
+        };
         let (Some(instance), Some(project_id), Some(job_id), true) =
             (instance, project_id, job_id, faults.is_empty())
         else {
@@ -153,7 +161,6 @@ impl Faults {
         instances: &[&'a Instance],
         name: Option<&str>,
     ) -> Option<&'a Instance> {
-        let name = name.filter(|name| !name.is_empty());
         let is_it = |instance: &&&Instance| name.is_none_or(|it| it == instance.name().as_str());
         let instance = instances.iter().find(is_it).copied();
         if instance.is_none() {
@@ -196,10 +203,15 @@ mod tests {
 
     fn message(fields: &Fields) -> Result<Message, Refusal> {
         let token = token("glpat-canary").unwrap();
+        let instance = Instance::parse("https://gitlab.com/").unwrap();
+        rules().message(&[&instance], fields, Some(&token), Source::AfterScript)
+    }
+
+    fn message_of_two(fields: &Fields, token: Option<&SecretString>) -> Result<Message, Refusal> {
         let instances =
             ["https://gitlab.com/", "https://b.example/"].map(|url| Instance::parse(url).unwrap());
         let instances: Vec<_> = instances.iter().collect();
-        rules().message(&instances, fields, Some(&token), Source::AfterScript)
+        rules().message(&instances, fields, token, Source::AfterScript)
     }
 
     fn fields(project_id: &str, job_id: &str) -> Fields {
@@ -260,7 +272,11 @@ mod tests {
         ] {
             let mut fields = fields("1", "2");
             fields.instance = name.map(str::to_owned);
-            let message = message(&fields);
+            // A token is for one of them.
+            let is_named = name.is_some_and(|name| !name.is_empty());
+            let with_token = message_of_two(&fields, Some(&token("glpat-canary").unwrap()));
+            assert_eq!(with_token.is_ok(), taken.is_some() && is_named, "{name:?}");
+            let message = message_of_two(&fields, None);
             let instance = message.as_ref().map(|it| it.instance.as_str());
             assert_eq!(instance.ok(), taken, "{name:?}");
         }

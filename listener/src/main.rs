@@ -31,7 +31,7 @@ async fn listen(flags: Flags) -> anyhow::Result<()> {
         Ok(config) => config,
         Err(error) => service::cli::refuse("listener", &error),
     };
-    let listener = Listener::bind(config).await?;
+    let listener = Listener::bind(config)?;
     tokio::select! {
         ended = listener.run_until(service::shutdown::requested()) => ended,
         _ = service::shutdown::insisted() => {

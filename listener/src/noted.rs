@@ -1,8 +1,10 @@
-//! What the line about a request in the access log says of the notice that it brought.
+//! What belongs to one request, wherever it is: the time until it has its answer, and what the access log says of
+//! the notice that it brought.
 
-use std::{cell::RefCell, cmp::Ordering, fmt::Write as _};
+use std::{cell::RefCell, cmp::Ordering, fmt::Write as _, time::Duration};
 
 use notice::Message;
+use tokio::time::Instant;
 
 /// Jobs of one request that are named; an event tells of hundreds.
 const MOST_JOBS: usize = 8;
@@ -11,6 +13,7 @@ const LONGEST_ID: usize = 64;
 
 tokio::task_local! {
     static NOTED: RefCell<Noted>;
+    static UNTIL: Instant;
 }
 
 /// What is noted of one request, each empty where there is none.
@@ -25,14 +28,19 @@ pub(crate) struct Noted {
     count: usize,
 }
 
-/// Runs what may note, and yields what it noted.
-pub(crate) async fn noting<T>(work: impl Future<Output = T>) -> (T, Noted) {
-    NOTED
-        .scope(RefCell::default(), async {
-            let outcome = work.await;
-            (outcome, NOTED.with(RefCell::take))
-        })
-        .await
+/// Runs what may note and has to be done by then, and yields what it noted.
+pub(crate) async fn noting<T>(until: Instant, work: impl Future<Output = T>) -> (T, Noted) {
+    let noted = NOTED.scope(RefCell::default(), async {
+        let outcome = work.await;
+        (outcome, NOTED.with(RefCell::take))
+    });
+    UNTIL.scope(until, noted).await
+}
+
+/// So long, or as long as is left of the request's time.
+pub(crate) fn left(most: Duration) -> Duration {
+    let until = UNTIL.try_with(|until| until.saturating_duration_since(Instant::now()));
+    until.map_or(most, |left| left.min(most))
 }
 
 /// This notice was accepted.

@@ -10,14 +10,15 @@ use std::{
 
 use anyhow::{Context, Result};
 use broker::{Publisher, PublisherSettings};
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
-use poem::{Endpoint, Response, Route, endpoint::make_sync, get, http::StatusCode};
+use futures_util::stream;
+use poem::{Body, Endpoint, Response, Route, endpoint::make_sync, get};
 use service::{
     admin::{self, Readiness},
     metrics::Metrics,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::{
     Config,
@@ -42,11 +43,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Reads the certificate, if there is one, and binds the port.
-    pub async fn bind(mut config: Config) -> Result<Self> {
+    /// Binds the port; within a runtime.
+    pub fn bind(mut config: Config) -> Result<Self> {
         let (host, port) = config.address;
         let tls = config.tls.take();
-        let socket = TcpListener::bind((host, port)).await.with_context(|| {
+        let socket = listen((host, port).into()).with_context(|| {
             format!("port {port} of {host} can't be listened on; free it or choose another with -p")
         })?;
         Ok(Self {
@@ -129,6 +130,24 @@ impl Listener {
     }
 }
 
+/// For clients that don't read, the system keeps no more than this of each one's answer.
+const SEND_BUFFER: u32 = 64 * 1024;
+/// Connections that have not been accepted yet.
+const BACKLOG: u32 = 1024;
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As tokio's own does: a listener that was just ended can be started again.
+    socket.set_reuseaddr(true)?;
+    // Those that are accepted have it too.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 fn routes(
     api: Arc<Api>,
     health: Arc<Health>,
@@ -177,11 +196,26 @@ fn page(html: &str) -> Result<impl Endpoint<Output = Response> + 'static> {
             let answer = answer.header("content-encoding", "gzip");
             return answer.body(page.clone());
         }
-        let mut plain = Vec::new();
-        let read = GzDecoder::new(&*page).read_to_end(&mut plain);
-        read.map_or_else(
-            |_| StatusCode::INTERNAL_SERVER_ERROR.into(),
-            |_| answer.body(plain),
-        )
+        answer.body(unpacked(page.clone()))
     }))
+}
+
+/// In pieces, as they are asked for: a client that takes none costs none.
+fn unpacked(page: Bytes) -> Body {
+    const PIECE: usize = 16 * 1024;
+    let unpacking = GzDecoder::new(page.reader());
+    Body::from_bytes_stream(stream::iter(std::iter::from_fn({
+        let mut unpacking = unpacking;
+        move || {
+            let mut piece = vec![0; PIECE];
+            match unpacking.read(&mut piece) {
+                Ok(0) => None,
+                Ok(length) => {
+                    piece.truncate(length);
+                    Some(Ok::<_, std::io::Error>(piece))
+                }
+                Err(error) => Some(Err(error)),
+            }
+        }
+    })))
 }

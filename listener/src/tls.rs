@@ -74,9 +74,10 @@ impl Tls {
             known.looked = Instant::now();
             let written = self.files.written();
             if written != known.written {
-                known.written = written;
+                // Tried again until it can be read: permissions may follow, which change no time.
                 match self.files.config() {
                     Ok(config) => {
+                        known.written = written;
                         known.config = Arc::new(config);
                         tracing::info!("the certificate has changed and was read again");
                     }

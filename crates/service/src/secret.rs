@@ -89,9 +89,9 @@ impl Changing {
         };
         let written = written(file);
         if written.is_some() && written != known.written {
-            known.written = written;
             match read(self.flag, None, Some(file)) {
                 Ok(Some(secret)) => {
+                    known.written = written;
                     tracing::info!(
                         flag = self.flag,
                         "the secret's file has changed and was read again"

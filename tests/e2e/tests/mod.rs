@@ -116,6 +116,8 @@ tests! {
         front::d26_connections_heads_and_their_time_are_bounded,
         front::the_listener_speaks_tls_and_takes_a_new_certificate_while_it_runs,
         flood::many_callers_of_a_broker_that_stands_still_are_all_answered_in_time,
+        flood::waits_that_follow_one_another_end_in_time,
+        flood::strangers_hold_up_no_large_event,
         hosts::d23_nobody_chooses_a_host,
         hosts::d24_a_redirect_of_gitlabs_keys_is_not_followed,
         rights::d27_each_service_has_only_the_rights_that_it_needs,
