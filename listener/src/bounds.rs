@@ -31,7 +31,10 @@ const LARGEST_BODY: usize = 64 * 1024;
 const LARGEST_WEBHOOK: usize = 1024 * 1024;
 /// The largest body that GitLab sends has 25 MB.
 const MOST_DISCARDED: usize = 32 * 1024 * 1024;
-/// So many that are larger than a notice are read at the same time.
+/// A notice, and most job events, have no more: who sends this much costs next to nothing.
+const SMALL_BODY: usize = 4 * 1024;
+/// So many that are larger are read at the same time, and so many that are larger than 64 KiB.
+const MIDDLE_ONES: usize = 128;
 const LARGE_ONES: usize = 8;
 /// So many notices are on their way to the broker at the same time; more make it no faster.
 const CALLS: usize = 128;
@@ -47,13 +50,14 @@ pub(crate) struct Bounds {
     limits: Limits,
     /// Whether notices are taken from those alone who show a certificate.
     wants_certificates: bool,
+    middle_ones: Semaphore,
     large_ones: Semaphore,
     calls: Semaphore,
 }
 
 /// What a request keeps until it is done with.
 struct Turns<'a> {
-    _body: Option<SemaphorePermit<'a>>,
+    _body: [Option<SemaphorePermit<'a>>; 2],
     _call: Option<SemaphorePermit<'a>>,
 }
 
@@ -62,6 +66,7 @@ impl Bounds {
         Self {
             limits,
             wants_certificates,
+            middle_ones: Semaphore::new(MIDDLE_ONES),
             large_ones: Semaphore::new(LARGE_ONES),
             calls: Semaphore::new(CALLS),
         }
@@ -161,23 +166,30 @@ impl Bounds {
         }
     }
 
-    /// Reads a body. One that is larger than a notice needs a turn from there on; the others are read all the same,
-    /// up to a bound: who still sends when the connection is closed sees no answer.
+    /// Reads a body. One that is larger than a notice needs a turn from there on, and a large one another. What is too
+    /// large is read all the same, up to a bound: who still sends when the connection is closed sees no answer.
     async fn read(&self, body: Body, largest: usize) -> std::io::Result<Read<'_>> {
         let mut pieces = std::pin::pin!(body.into_bytes_stream());
-        let (mut bytes, mut came, mut turn) = (BytesMut::new(), 0, None);
+        let (mut bytes, mut came) = (BytesMut::new(), 0);
+        let mut turns = [None, None];
         while let Some(piece) = pieces.try_next().await? {
             came += piece.len();
-            if came > LARGEST_BODY && came <= largest && turn.is_none() {
-                match timeout(TURN, self.large_ones.acquire()).await {
-                    Ok(Ok(permit)) => turn = Some(permit),
-                    _ => return Ok(Read::Busy),
+            let kinds = [
+                (SMALL_BODY, &self.middle_ones),
+                (LARGEST_BODY, &self.large_ones),
+            ];
+            for (turn, (free, kind)) in turns.iter_mut().zip(kinds) {
+                if came > free && came <= largest && turn.is_none() {
+                    match timeout(TURN, kind.acquire()).await {
+                        Ok(Ok(permit)) => *turn = Some(permit),
+                        _ => return Ok(Read::Busy),
+                    }
                 }
             }
             if came <= largest {
                 bytes.extend_from_slice(&piece);
             } else if came <= MOST_DISCARDED {
-                (bytes, turn) = (BytesMut::new(), None);
+                (bytes, turns) = (BytesMut::new(), [None, None]);
             } else {
                 break;
             }
@@ -185,13 +197,13 @@ impl Bounds {
         if came > largest {
             return Ok(Read::TooLarge);
         }
-        Ok(Read::Whole(bytes.freeze(), turn))
+        Ok(Read::Whole(bytes.freeze(), turns))
     }
 }
 
 enum Read<'a> {
-    /// And the turn that a large one has.
-    Whole(Bytes, Option<SemaphorePermit<'a>>),
+    /// And the turns that a larger one has.
+    Whole(Bytes, [Option<SemaphorePermit<'a>>; 2]),
     TooLarge,
     /// There was no turn for it.
     Busy,

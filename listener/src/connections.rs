@@ -53,6 +53,8 @@ const LARGEST_HEAD: usize = 16 * 1024;
 const AGE: Duration = Duration::from_mins(1);
 /// What was begun on it by then is ended within this.
 const END: Duration = Duration::from_secs(10);
+/// Bytes of bodies that such a connection sends before they are read.
+const HTTP2_WINDOW: u32 = 64 * 1024;
 /// Requests at the same time on one connection of HTTP/2.
 const HTTP2_STREAMS: u32 = 16;
 /// After an error of the system's, such as too many open files.
@@ -264,6 +266,9 @@ impl<E: Endpoint + 'static> Connection<E> {
             .keep_alive_interval(HEAD)
             .keep_alive_timeout(HEAD)
             .max_concurrent_streams(HTTP2_STREAMS)
+            // What has come of bodies that nobody reads yet is kept.
+            .initial_connection_window_size(HTTP2_WINDOW)
+            .initial_stream_window_size(HTTP2_WINDOW)
             .max_header_list_size(16 * 1024);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
