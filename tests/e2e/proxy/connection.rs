@@ -156,6 +156,10 @@ impl Connection<'_> {
                 _ => 0,
             };
             let fault = given.now;
+            // What was kept back until the end of the connection does not pass any more.
+            if let Some(end) = fault.and_then(end_by) {
+                return Err(end);
+            }
             let (most, end) = match fault {
                 Some(Fault::Slow(rate)) => ((rate / DRIPS).max(1), None),
                 Some(Fault::CutAfter(bytes)) => (bytes.saturating_sub(passed), Some(End::Closed)),

@@ -16,6 +16,9 @@ const SOON: Duration = Duration::from_secs(5);
 /// What does not come within this does not come.
 const NEVER: Duration = Duration::from_millis(150);
 
+/// What happens by chance happens in one of so many connections.
+const CUTS: usize = 10;
+
 /// Both ends of a connection through a proxy.
 struct Ends {
     client: TcpStream,
@@ -127,7 +130,20 @@ async fn stalls(stage: &Stage) -> Result<()> {
     is_silent(&mut ends.client).await?;
     stage.proxy.mend();
     hears(&mut ends.client, b"later").await?;
-    hears(&mut ends.server, b"too").await
+    hears(&mut ends.server, b"too").await?;
+    // What is kept back when the connection is cut never passes.
+    for _ in 0..CUTS {
+        let mut ends = stage.connect().await?;
+        stage.proxy.apply(Fault::Stall(Way::Both));
+        ends.client.write_all(b"never").await?;
+        is_silent(&mut ends.server).await?;
+        stage.proxy.cut();
+        let mut heard = Vec::new();
+        timeout(SOON, ends.server.read_to_end(&mut heard)).await??;
+        ensure!(heard.is_empty(), "bytes of a stalled connection passed");
+        stage.proxy.mend();
+    }
+    Ok(())
 }
 
 async fn half_opens(stage: &Stage) -> Result<()> {
