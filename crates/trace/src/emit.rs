@@ -4,7 +4,7 @@ use crate::level;
 use crate::line::{Line, Origin, TimestampSource};
 use crate::open::OpenSection;
 use crate::sections::Sections;
-use crate::style::Spans;
+use crate::style::{Colour, Spans, Style};
 use crate::summary::ByteCounts;
 use crate::text::Shown;
 use crate::trailer::{Candidate, TrailerWatch};
@@ -67,6 +67,7 @@ impl Emitter {
             section,
             section_path: path,
             section_header: header,
+            is_command: is_command(shown.text, spans),
             level: level::of(shown.text, spans),
             gap_ms,
             truncated: shown.truncated,
@@ -74,9 +75,42 @@ impl Emitter {
     }
 }
 
+/// gitlab-runner `shells/bash.go` and its siblings: each command is echoed in bold green before it runs.
+fn is_command(text: &str, spans: &Spans) -> bool {
+    let echo = Style {
+        colour: Colour::Green,
+        bold: true,
+    };
+    text.starts_with("$ ") && spans.first() == echo
+}
+
 fn gap_ms(last: &mut Option<i64>, now: Option<i64>) -> Option<u64> {
     let now = now?;
     let last = last.replace(now)?;
     // Not the difference as an `i64`: a clock can be wrong by more than that holds (292 years).
     (now >= last).then(|| now.abs_diff(last) / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, Parser};
+
+    #[test]
+    fn only_what_the_runner_echoes_is_a_command() {
+        let echo = "\u{1b}[32;1m$ make test\u{1b}[0;m\n";
+        let header = "2026-11-23T08:01:02.000450Z 01O ";
+        for (trace, is_command) in [
+            (echo.to_owned(), true),
+            (format!("{header}{echo}"), true),
+            ("$ make test\n".to_owned(), false),
+            ("\u{1b}[32m$ make test\u{1b}[0;m\n".to_owned(), false),
+            ("\u{1b}[32;1mmake $ test\u{1b}[0;m\n".to_owned(), false),
+        ] {
+            let mut seen = Vec::new();
+            let mut parser = Parser::new(Options::default());
+            parser.push(trace.as_bytes(), &mut |line| seen.push(line.is_command));
+            parser.finish(&mut |line| seen.push(line.is_command));
+            assert_eq!(seen, [is_command], "{trace:?}");
+        }
+    }
 }

@@ -43,6 +43,8 @@ pub struct Line<'a> {
     pub section_path: &'a [OpenSection],
     /// Whether a `section_start` marker made this line: GitLab shows it as the section's title.
     pub section_header: bool,
+    /// Whether the runner echoed it: a command of the job's script, `$ ` before it.
+    pub is_command: bool,
     /// How bad the line says it is.
     pub level: Option<Level>,
     /// Milliseconds since the previous line, where the runner stamped both; `None` where time stepped back.
