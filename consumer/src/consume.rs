@@ -91,6 +91,8 @@ impl Consumer {
                 budget: Budget::for_traces(Places::total(concurrency)),
                 places: Places::new(concurrency),
                 naming: config.naming.clone(),
+                rules: config.rules,
+                novel_days: config.novel_days,
                 seal_keys: config.seal_keys,
             }),
             publisher,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use failure::Rules;
 use notice::{Instances, JobId, SealKeys};
 use service::secret::Changing;
 
@@ -24,6 +25,10 @@ pub(crate) struct Context {
     pub(crate) places: Places,
     /// How indices are named.
     pub(crate) naming: Naming,
+    /// What is known of why jobs fail.
+    pub(crate) rules: Arc<Rules>,
+    /// A failure is new that a project has not seen for so many days.
+    pub(crate) novel_days: u32,
     /// Keys that open callers' tokens.
     pub(crate) seal_keys: SealKeys,
 }

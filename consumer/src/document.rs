@@ -27,6 +27,15 @@ pub(crate) struct Indices {
 }
 
 impl Indices {
+    /// The pattern of all indices of manifests under one name.
+    pub(crate) fn all_manifests(naming: &Naming, asked: Option<&IndexName>) -> String {
+        let name = asked.unwrap_or(&naming.name);
+        match naming.date {
+            DatePlace::Prefix => format!("20*-{name}-jobs"),
+            DatePlace::Suffix => format!("{name}-jobs-20*"),
+        }
+    }
+
     /// The indices of a job that ended on this day (UTC), under the configured name or the one that
     /// the notice asked for.
     pub(crate) fn of(naming: &Naming, asked: Option<&IndexName>, day: Date) -> Self {
@@ -158,6 +167,12 @@ impl LineWriter {
             links: job.map(|job| Links::new(job.web_url.clone(), size)),
             clock: Clock::default(),
         }
+    }
+
+    /// The link to a line that was written; `None` where there is no job to link to.
+    pub(crate) fn link(&self, number: u64, offset: u64) -> Option<String> {
+        let links = self.links.as_ref()?;
+        Some(links.to(number, offset))
     }
 
     /// Looks at the next bytes of the trace, before lines are made of them.
@@ -328,17 +343,27 @@ impl Links {
         }
     }
 
+    /// The link to the next line.
     fn of(&mut self, number: u64, offset: u64) -> String {
+        if !self.is_on_page(offset) {
+            self.before_page = number;
+        }
+        self.to(number, offset)
+    }
+
+    /// The link to this line or to one before it.
+    fn to(&self, number: u64, offset: u64) -> String {
         match self.page {
             Page::Unknown => self.job_url.clone(),
-            Page::From(first) if offset >= first => {
+            _ if self.is_on_page(offset) => {
                 format!("{}#L{}", self.job_url, number - self.before_page)
             }
-            Page::From(_) | Page::Ahead { .. } => {
-                self.before_page = number;
-                format!("{}/raw", self.job_url)
-            }
+            _ => format!("{}/raw", self.job_url),
         }
+    }
+
+    fn is_on_page(&self, offset: u64) -> bool {
+        matches!(self.page, Page::From(first) if offset >= first)
     }
 }
 

@@ -5,7 +5,7 @@ use trace::Line;
 use crate::{
     bulk::{BulkBody, BulkBuilder},
     document::LineWriter,
-    manifest::Errors,
+    seen::Seen,
 };
 
 /// Bodies that are being filled with the lines of one trace.
@@ -18,26 +18,26 @@ pub(crate) struct Filling {
     document: Vec<u8>,
     /// Lines so far.
     pub(crate) lines: u64,
-    /// The first error lines.
-    pub(crate) errors: Errors,
+    /// What the manifest will say of them.
+    pub(crate) seen: Seen,
 }
 
 impl Filling {
-    pub(crate) fn new(writer: LineWriter) -> Self {
+    pub(crate) fn new(writer: LineWriter, seen: Seen) -> Self {
         Self {
             writer,
             builder: BulkBuilder::default(),
             full: Vec::new(),
             document: Vec::new(),
             lines: 0,
-            errors: Errors::default(),
+            seen,
         }
     }
 
     /// Adds a line's document.
     pub(crate) fn add(&mut self, line: &Line<'_>) {
         self.lines += 1;
-        self.errors.see(line);
+        self.seen.see(line);
         self.document.clear();
         self.writer.write_action(line, &mut self.document);
         self.builder.add(&self.document);

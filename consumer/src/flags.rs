@@ -1,10 +1,11 @@
 //! The consumer's flags, and what they become once they are checked.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use broker::{ConsumerBrokerFlags, topology::Queues};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use failure::Rules;
 use notice::{IndexName, IndexPatterns, SealKeys};
 use service::{
     admin::Readiness,
@@ -92,6 +93,12 @@ pub struct Flags {
     /// before it becomes a dead letter.
     #[arg(long, env = "JOBLOGS_PATIENCE_HOURS", default_value_t = 72, value_parser = clap::value_parser!(u32).range(1..=8760))]
     pub patience_hours: u32,
+    /// For how many days a project must not have seen a failure for it to be new.
+    #[arg(long, env = "JOBLOGS_NOVEL_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub novel_days: u32,
+    /// What is known of failures beside the built-in rules.
+    #[command(flatten)]
+    pub failure: FailureFlags,
     /// Address for health and metrics: port 0 takes a free one, `off` none. [default: 127.0.0.1:9102]
     #[arg(long, env = "JOBLOGS_ADMIN")]
     pub admin: Option<String>,
@@ -140,6 +147,28 @@ pub struct ElasticsearchFlags {
     pub es_index_date: DatePlace,
 }
 
+/// What is known of why jobs fail.
+#[derive(Debug, Clone, Args)]
+pub struct FailureFlags {
+    /// YAML file of rules for failed jobs, in front of the built-in ones; one with the id of a built-in
+    /// rule replaces it.
+    #[arg(long, env = "JOBLOGS_FAILURE_RULES")]
+    pub failure_rules: Option<PathBuf>,
+}
+
+impl FailureFlags {
+    /// The rules, read and checked.
+    pub(crate) fn rules(&self) -> Result<Arc<Rules>> {
+        let Some(path) = &self.failure_rules else {
+            return Ok(Arc::new(Rules::ours().context("the built-in rules")?));
+        };
+        let named = || format!("the file {} of --failure-rules", path.display());
+        let yaml =
+            std::fs::read_to_string(path).with_context(|| format!("{} can't be read", named()))?;
+        Ok(Arc::new(Rules::with(&yaml).with_context(named)?))
+    }
+}
+
 /// The flags of `setup`.
 #[derive(Debug, Clone, Args)]
 pub struct SetupFlags {
@@ -168,6 +197,9 @@ pub struct ParseFlags {
     /// End with one object about the whole trace.
     #[arg(long)]
     pub summary: bool,
+    /// What is known of failures beside the built-in rules.
+    #[command(flatten)]
+    pub failure: FailureFlags,
 }
 
 /// How Elasticsearch is spoken to.
@@ -211,6 +243,8 @@ pub struct Config {
     pub(crate) readiness: Readiness,
     pub(crate) elasticsearch: Elasticsearch,
     pub(crate) naming: Naming,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) novel_days: u32,
 }
 
 /// How indices are named.
@@ -244,6 +278,8 @@ impl Flags {
             elasticsearch: elasticsearch.client(readiness.clone())?,
             readiness,
             naming: elasticsearch.naming()?,
+            rules: self.failure.rules()?,
+            novel_days: self.novel_days,
         })
     }
 }

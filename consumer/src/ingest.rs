@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use failure::Finding;
 use jiff::{Timestamp, tz::TimeZone};
 use metrics::{counter, histogram};
 use notice::{Message, Token, TokenBinding};
@@ -20,8 +21,10 @@ use crate::{
     gitlab::GitlabError,
     job::Job,
     manifest::{Manifest, State},
+    novel::is_novel,
     places::{HUGE, Place},
     reading::Read,
+    seen::{Seen, ending, failure_document},
 };
 
 /// Between a job's end and the first look at its trace: GitLab's read replicas lag behind.
@@ -334,6 +337,7 @@ impl<'a> Work<'a> {
         let manifest = self
             .manifest(Some(job))
             .state(state, true)
+            .with("failure", self.failure_without_trace(job))
             .took(self.started);
         self.write(&manifest, &self.indices(Some(job))).await?;
         Ok(Outcome::Indexed)
@@ -345,6 +349,7 @@ impl<'a> Work<'a> {
         let manifest = self
             .manifest(Some(job))
             .state(State::NoTrace, complete)
+            .with("failure", self.failure_without_trace(job))
             .took(self.started);
         self.write(&manifest, &self.indices(Some(job))).await?;
         Ok(self.look_again(complete).unwrap_or(Outcome::Indexed))
@@ -360,11 +365,44 @@ impl<'a> Work<'a> {
             .manifest(Some(job))
             .state(read.state, read.complete)
             .summary(&read.summary)
-            .lines(read.lines, read.tally, &read.errors)
+            .lines(read.lines, read.tally)
+            .with("errors", read.errors.clone())
+            .with("slowest_gap", read.slowest_gap.clone())
+            .with("failure", self.failure(job, read).await)
             .took(self.started);
         self.write(&manifest, indices).await?;
         self.report(job, read);
         Ok(())
+    }
+
+    /// Why the job failed, and whether that is new, once there is no more to look for.
+    async fn failure(&self, job: &Job, read: &Read) -> Value {
+        let Some(failure) = &read.failure else {
+            return Value::Null;
+        };
+        let mut document = failure.document.clone();
+        if read.complete || self.is_last_look() {
+            let is_novel = self.is_novel(job, &failure.finding).await;
+            if let Some(is_novel) = is_novel {
+                document["novel"] = is_novel.into();
+            }
+        }
+        document
+    }
+
+    async fn is_novel(&self, job: &Job, finding: &Finding) -> Option<bool> {
+        let context = self.context;
+        let manifests = Indices::all_manifests(&context.naming, self.message.index_name.as_ref());
+        let elasticsearch = &context.elasticsearch;
+        let days = context.novel_days;
+        is_novel(elasticsearch, &manifests, self.message, job, finding, days).await
+    }
+
+    /// Why a job failed that left no log: what GitLab says of it.
+    fn failure_without_trace(&self, job: &Job) -> Value {
+        let ending = ending(job);
+        let finding = ending.and_then(|it| Seen::of(job, &self.context.rules).failure(&it));
+        finding.map_or(Value::Null, |it| failure_document(&it, |_| None))
     }
 
     /// One line of log a finished job, and the metrics.

@@ -19,12 +19,14 @@ mod ingest;
 mod job;
 mod link;
 mod manifest;
+mod novel;
 mod outcome;
 mod parse;
 mod patience;
 mod places;
 mod rate;
 mod reading;
+mod seen;
 mod setup;
 mod sink;
 

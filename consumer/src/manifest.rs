@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt::Write as _};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use trace::{Level, Line, Section, Summary, Trailer};
+use trace::{Section, Summary, Trailer};
 
 use crate::{
     elasticsearch::{Elasticsearch, ElasticsearchError},
@@ -14,9 +14,6 @@ use crate::{
 
 /// Sections in a manifest; jobs have dozens.
 const MOST_SECTIONS: usize = 1_000;
-/// Error lines in a manifest, and bytes of each one's text.
-const MOST_ERRORS: usize = 10;
-const LONGEST_ERROR: usize = 1024;
 /// How often the manifest is written anew when somebody else writes it too.
 const ATTEMPTS: usize = 10;
 
@@ -145,12 +142,19 @@ impl Manifest {
     }
 
     /// What became of the lines.
-    pub(crate) fn lines(mut self, lines: u64, tally: Tally, errors: &Errors) -> Self {
+    pub(crate) fn lines(mut self, lines: u64, tally: Tally) -> Self {
         let manifest = &mut self.0;
         manifest["lines"] = lines.into();
         manifest["indexed"] = tally.indexed().into();
         manifest["rejected"] = tally.rejected.into();
-        manifest["errors"] = errors.0.clone().into();
+        self
+    }
+
+    /// A fact more, unless there is none.
+    pub(crate) fn with(mut self, name: &str, value: Value) -> Self {
+        if !value.is_null() {
+            self.0[name] = value;
+        }
         self
     }
 
@@ -232,30 +236,6 @@ fn worth(manifest: &Value) -> (bool, bool, u64) {
         manifest["status"].is_string(),
         manifest["bytes"].as_u64().unwrap_or(0),
     )
-}
-
-/// The first error lines of a trace.
-#[derive(Default)]
-pub(crate) struct Errors(Vec<Value>);
-
-impl Errors {
-    /// Looks at a line.
-    pub(crate) fn see(&mut self, line: &Line<'_>) {
-        if self.0.len() < MOST_ERRORS && line.level == Some(Level::Error) {
-            let end = line.text.floor_char_boundary(LONGEST_ERROR);
-            self.0.push(json!({
-                "line": line.number,
-                "section": line.section,
-                "message": line.text[..end],
-            }));
-        }
-    }
-
-    /// Adds those that came after.
-    pub(crate) fn append(&mut self, mut later: Self) {
-        self.0.append(&mut later.0);
-        self.0.truncate(MOST_ERRORS);
-    }
 }
 
 /// A section with its start (RFC 3339), seconds (`null`: never closed) and lines.

@@ -7,15 +7,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use failure::Ending;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use trace::{Options, Parser, Summary};
+use trace::{Line, Options, Parser, Summary, Trailer};
 
 use crate::{
     document::{Action, LineWriter, job_facts},
     flags::ParseFlags,
     job::Job,
     manifest::{hex, section, state_of},
+    seen::{Seen, ending, failure_document},
 };
 
 /// An input of this many bytes or of unknown length gets a progress bar, where a terminal is there.
@@ -36,7 +38,13 @@ pub fn parse(flags: &ParseFlags) -> Result<()> {
         (Box::new(file), size)
     };
     let mut output = BufWriter::with_capacity(4 * CHUNK, io::stdout().lock());
-    let printed = print(&mut input, &mut output, job.as_ref(), size, flags.summary);
+    let rules = flags.failure.rules()?;
+    let seen = flags.summary.then(|| match &job {
+        Some(job) => Seen::of(job, &rules),
+        // The log's end will say whether it failed.
+        None => Seen::of_failed(&rules),
+    });
+    let printed = print(&mut input, &mut output, job.as_ref(), size, seen);
     match printed {
         Ok(()) => Ok(()),
         Err(error) if is_closed_pipe(&error) => Ok(()),
@@ -81,7 +89,7 @@ fn print(
     output: &mut dyn Write,
     job: Option<&Job>,
     size: Option<u64>,
-    with_summary: bool,
+    mut seen: Option<Seen>,
 ) -> Result<()> {
     let facts = job.map(job_facts).unwrap_or_default();
     let progress = progress(size);
@@ -101,19 +109,54 @@ fn print(
         progress.inc(length as u64);
         writer.see(&chunk[..length]);
         parser.push(&chunk[..length], &mut |line| {
+            see(seen.as_mut(), &line);
             writer.write(&line, &mut documents);
         });
         output.write_all(&documents)?;
         documents.clear();
     }
     progress.finish_and_clear();
-    let summary = parser.finish(&mut |line| writer.write(&line, &mut documents));
+    let summary = parser.finish(&mut |line| {
+        see(seen.as_mut(), &line);
+        writer.write(&line, &mut documents);
+    });
     output.write_all(&documents)?;
-    if with_summary {
-        writeln!(output, "{}", summary_of(&summary, job))?;
+    if let Some(mut seen) = seen {
+        let mut document = summary_of(&summary, job);
+        document["slowest_gap"] = seen.slowest_gap(&writer);
+        document["failure"] = failure_of(&mut seen, &summary, job, &writer);
+        writeln!(output, "{document}")?;
     }
     output.flush()?;
     Ok(())
+}
+
+fn see(seen: Option<&mut Seen>, line: &Line<'_>) {
+    if let Some(seen) = seen {
+        seen.see(line);
+    }
+}
+
+/// Why the job failed, `null` where it didn't; without its facts, by the runner's last words.
+fn failure_of(seen: &mut Seen, summary: &Summary, job: Option<&Job>, links: &LineWriter) -> Value {
+    let by_trailer = || {
+        let status = match summary.trailer.as_ref()? {
+            Trailer::Canceled => "canceled",
+            Trailer::Failed { .. } | Trailer::SystemFailure { .. } | Trailer::TimedOut { .. } => {
+                "failed"
+            }
+            Trailer::Succeeded | Trailer::LimitExceeded { .. } => return None,
+        };
+        Some(Ending {
+            status,
+            failure_reason: None,
+        })
+    };
+    let ending = job.map_or_else(by_trailer, ending);
+    let finding = ending.and_then(|ending| seen.failure(&ending));
+    finding.map_or(Value::Null, |finding| {
+        failure_document(&finding, |line| links.link(line.number, line.offset))
+    })
 }
 
 /// On standard error; hidden where that is no terminal.

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use failure::Finding;
 use metrics::counter;
 use reqwest::Response;
+use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use trace::{Options, Parser, Summary};
 
@@ -17,8 +19,9 @@ use crate::{
     gitlab::GitlabError,
     ingest::{Outcome, Work, wait},
     job::Job,
-    manifest::{Errors, State, state_of},
+    manifest::{State, state_of},
     places::Place,
+    seen::{Seen, ending, failure_document},
     sink::{Sink, Tally},
 };
 
@@ -37,9 +40,20 @@ pub(crate) struct Read {
     /// How many lines were sent.
     pub(crate) lines: u64,
     pub(crate) tally: Tally,
-    pub(crate) errors: Errors,
+    /// The first error lines, and the longest silence, as the manifest has them.
+    pub(crate) errors: Value,
+    pub(crate) slowest_gap: Value,
+    /// Why the job failed, if it did.
+    pub(crate) failure: Option<Failure>,
     pub(crate) state: State,
     pub(crate) complete: bool,
+}
+
+/// Why a job failed, and where its log says so.
+pub(crate) struct Failure {
+    pub(crate) finding: Finding,
+    /// As the manifest has it.
+    pub(crate) document: Value,
 }
 
 /// The lines of the job that are there already. In a log that is larger than the job's page their links
@@ -112,6 +126,12 @@ impl Pieces {
     }
 }
 
+fn failure(job: &Job, seen: &mut Seen, links: &LineWriter) -> Option<Failure> {
+    let finding = seen.failure(&ending(job)?)?;
+    let document = failure_document(&finding, |line| links.link(line.number, line.offset));
+    Some(Failure { finding, document })
+}
+
 impl Work<'_> {
     /// Streams the trace through the parser into Elasticsearch.
     pub(crate) async fn index_trace<'p>(
@@ -124,7 +144,10 @@ impl Work<'_> {
         let refused = |error: ElasticsearchError| self.refused_by_elasticsearch(&error);
         let size = trace.content_length();
         let there = self.lines_there(size, indices).await.map_err(refused)?;
-        let mut filling = Filling::new(self.line_writer(size, job, there));
+        let mut filling = Filling::new(
+            self.line_writer(size, job, there),
+            Seen::of(job, &self.context.rules),
+        );
         let mut sink = Sink::new(self.context.elasticsearch.clone(), indices.clone());
         let mut parser = Parser::new(Options::default());
         let mut pieces = Pieces {
@@ -183,25 +206,27 @@ impl Work<'_> {
     /// of a line: where the trace has not got its end yet it is left out, for under `create` it would
     /// stay in the way of the whole line.
     fn end(&self, job: &Job, parser: Parser, mut filling: Filling, is_cut: bool) -> Ended {
-        let mut last = Filling::new(filling.writer.clone());
+        let mut last = Filling::new(filling.writer.clone(), filling.seen.clone());
         let summary = parser.finish(&mut |line| last.add(&line));
         let (state, complete) = match state_of(job, &summary) {
             _ if is_cut => (State::Incomplete, false),
             state => state,
         };
         let mut bodies = filling.finish();
-        let (mut lines, mut errors) = (filling.lines, filling.errors);
+        let (mut lines, mut seen) = (filling.lines, filling.seen);
         if !is_cut && (complete || self.is_last_look()) {
             lines += last.lines;
             bodies.extend(last.finish());
-            errors.append(last.errors);
+            seen = last.seen;
         }
         let tally = Tally::default();
         let read = Read {
             summary,
             lines,
             tally,
-            errors,
+            errors: seen.errors(),
+            slowest_gap: seen.slowest_gap(&last.writer),
+            failure: failure(job, &mut seen, &last.writer),
             state,
             complete,
         };

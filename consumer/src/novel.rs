@@ -1,0 +1,53 @@
+//! Whether a project has failed in this way before: one question to Elasticsearch for each failed job.
+
+use elasticsearch::http::Method;
+use failure::Finding;
+use jiff::{SignedDuration, Timestamp};
+use notice::Message;
+use serde_json::{Value, json};
+
+use crate::{elasticsearch::Elasticsearch, job::Job};
+
+/// Whether no job of the project that ended in the `days` before this one has a failure of this signature.
+/// `None` where Elasticsearch does not say: the manifest is written all the same.
+pub(crate) async fn is_novel(
+    elasticsearch: &Elasticsearch,
+    manifests: &str,
+    message: &Message,
+    job: &Job,
+    finding: &Finding,
+    days: u32,
+) -> Option<bool> {
+    let path = format!("{manifests}/_search?ignore_unavailable=true&allow_no_indices=true");
+    let body = question(message, job, finding, days);
+    let ask = elasticsearch.json(Method::Post, &path, Some(&body)).await;
+    match ask {
+        Ok(answer) => answer?["hits"]["total"]["value"]
+            .as_u64()
+            .map(|hits| hits == 0),
+        Err(error) => {
+            tracing::warn!(%error, "nobody says whether this failure is new");
+            None
+        }
+    }
+}
+
+fn question(message: &Message, job: &Job, finding: &Finding, days: u32) -> Value {
+    let end = job.finished_at.unwrap_or_else(Timestamp::now);
+    let since = end
+        .checked_sub(SignedDuration::from_hours(24 * i64::from(days)))
+        .unwrap_or(Timestamp::MIN);
+    json!({
+        "size": 0,
+        "track_total_hits": 1,
+        "query": {"bool": {
+            "filter": [
+                {"term": {"instance": message.instance.as_str()}},
+                {"term": {"project_id": message.project_id.to_string()}},
+                {"term": {"failure.signature": finding.signature}},
+                {"range": {"@timestamp": {"gte": since.to_string(), "lt": end.to_string()}}},
+            ],
+            "must_not": [{"term": {"job_id": message.job_id.to_string()}}],
+        }},
+    })
+}

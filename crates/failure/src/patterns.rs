@@ -1,0 +1,111 @@
+//! Many patterns, and which of them a line has, at a cost that hardly grows with their number.
+//!
+//! One automaton for all of them is out of the question: it has to be built anew for nearly every line. Instead each
+//! pattern is reduced to the words that a line must have for it (as RE2's `FilteredRE2` does), all words are looked
+//! for in one pass, and only patterns that can fit are tried.
+
+use std::fmt;
+
+use aho_corasick::AhoCorasick;
+use regex::bytes::{Regex, RegexBuilder};
+use regex_filtered::{mapper, model::Model};
+
+/// Letters of a word that is looked for.
+const SHORTEST_WORD: usize = 3;
+/// Bytes that a search with one pattern may take for what it has learnt of it, for each thread that searches.
+const CACHE: usize = 256 << 10;
+
+/// Patterns that are ready for use.
+pub(crate) struct Patterns {
+    all: Vec<Regex>,
+    words: AhoCorasick,
+    mapper: mapper::Mapper,
+    /// Patterns without words, which are tried on every line.
+    wordless: Vec<usize>,
+}
+
+impl fmt::Debug for Patterns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} patterns", self.all.len())
+    }
+}
+
+impl Patterns {
+    /// All of these; an error where one of them is none.
+    pub(crate) fn new<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Self, String> {
+        let mut mapper = mapper::Builder::new(SHORTEST_WORD);
+        let mut compiled = Vec::new();
+        for pattern in patterns {
+            let syntax = regex_syntax::parse(pattern).map_err(|error| error.to_string())?;
+            mapper.push(Model::new(&syntax).map_err(|error| error.to_string())?);
+            compiled.push(compile(pattern).map_err(|error| error.to_string())?);
+        }
+        let (mapper, words) = mapper.build();
+        let words = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(words)
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            wordless: mapper.atom_to_re([]),
+            all: compiled,
+            words,
+            mapper,
+        })
+    }
+
+    /// The patterns that a line has, the first ones first.
+    pub(crate) fn of(&self, line: &[u8]) -> impl Iterator<Item = usize> {
+        let mut words = self.words.find_overlapping_iter(line).peekable();
+        let candidates = if words.peek().is_none() {
+            self.wordless.clone()
+        } else {
+            self.mapper
+                .atom_to_re(words.map(|word| word.pattern().as_usize()))
+        };
+        candidates
+            .into_iter()
+            .filter(|pattern| self.all[*pattern].is_match(line))
+    }
+
+    /// The pattern at this place.
+    pub(crate) fn get(&self, index: usize) -> &Regex {
+        &self.all[index]
+    }
+}
+
+/// A pattern as rules have it: for ASCII classes, over text that may be anything.
+pub(crate) fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern)
+        .unicode(false)
+        .dfa_size_limit(CACHE)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_patterns_of_a_line_are_those_that_fit_it() {
+        let all = [
+            "^fail(ed|ure)$",
+            "(?i)not FOUND",
+            "[0-9]+ x",
+            "^a.*b$",
+            "é?cole",
+        ];
+        let patterns = Patterns::new(all).unwrap();
+        for (line, right) in [
+            ("failed", &[0][..]),
+            ("it failed", &[]),
+            ("a thing not found b", &[1, 3]),
+            ("12 x", &[2]),
+            ("école", &[4]),
+            ("", &[]),
+        ] {
+            let found: Vec<usize> = patterns.of(line.as_bytes()).collect();
+            assert_eq!(found, right, "{line:?}");
+        }
+        assert!(Patterns::new(["("]).is_err());
+    }
+}
