@@ -26,8 +26,9 @@ use crate::{
     attempt::{Attempt, cut},
     context::{Context, Progress},
     elasticsearch::ElasticsearchError,
-    ingest::{Death, Outcome, binding, ingest, record_death},
+    ingest::{Death, Outcome, binding, ingest},
     manifest::hex,
+    recording::record_death,
 };
 
 /// One delivery's work. RabbitMQ takes a message away after 30 minutes (`consumer_timeout`).

@@ -26,6 +26,7 @@ mod patience;
 mod places;
 mod rate;
 mod reading;
+mod recording;
 mod seen;
 mod setup;
 mod sink;
