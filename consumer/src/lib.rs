@@ -15,6 +15,7 @@ mod elasticsearch;
 mod filling;
 mod flags;
 mod gitlab;
+mod indices;
 mod ingest;
 mod job;
 mod link;
@@ -24,23 +25,31 @@ mod outcome;
 mod parse;
 mod patience;
 mod places;
+mod privilege;
 mod rate;
 mod reading;
 mod recording;
+mod retention;
 mod seen;
 mod setup;
 mod sink;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 use service::admin::Readiness;
 
 pub use consume::Consumer;
-pub use flags::{Cli, Command, Config, ElasticsearchFlags, Flags, ParseFlags, SetupFlags};
+pub use flags::{
+    Cli, Command, Config, ElasticsearchFlags, Flags, ParseFlags, RetentionFlags, SetupFlags,
+};
 pub use parse::parse;
 
-use crate::{flags::Admin, setup::Setup};
+use crate::{
+    flags::Admin,
+    retention::Retention,
+    setup::{Setup, User},
+};
 
 /// What `setup` needs, checked: before anything is contacted.
 pub fn setup_of(
@@ -48,19 +57,59 @@ pub fn setup_of(
     elasticsearch: &ElasticsearchFlags,
 ) -> Result<impl Future<Output = Result<()>>> {
     let client = elasticsearch.client(Readiness::default())?;
-    let naming = elasticsearch.naming()?;
-    let asked = flags.index_names.clone().unwrap_or_default();
+    let secret = |flag: &str, value: &Option<String>, file: &Option<PathBuf>| {
+        service::secret::read(flag, value.as_deref(), file.as_deref())
+    };
+    let consumer = secret(
+        "--consumer-pass",
+        &flags.consumer_pass,
+        &flags.consumer_pass_file,
+    )?;
+    let retention = secret(
+        "--retention-pass",
+        &flags.retention_pass,
+        &flags.retention_pass_file,
+    )?;
+    let users = [("-consumer", consumer), ("-retention", retention)];
     let setup = Setup {
-        index_names: asked.and(&naming.name),
-        naming,
-        kibana_password: service::secret::read(
-            "--kibana-pass",
-            flags.kibana_pass.as_deref(),
-            flags.kibana_pass_file.as_deref(),
-        )?,
-        patience: Duration::from_secs(flags.wait_seconds),
+        names: flags.upkeep.names(elasticsearch)?,
+        retain_days: flags.upkeep.retain_days,
+        users: users
+            .map(|(suffix, password)| User { suffix, password })
+            .into(),
+        kibana_password: secret("--kibana-pass", &flags.kibana_pass, &flags.kibana_pass_file)?,
+        patience: Duration::from_secs(flags.upkeep.wait_seconds),
+        dry_run: flags.upkeep.dry_run,
     };
     Ok(async move { setup.run(&client).await })
+}
+
+/// Prints the roles of `setup` as a file for Elasticsearch.
+pub fn print_roles(flags: &SetupFlags, elasticsearch: &ElasticsearchFlags) -> Result<()> {
+    let roles = setup::roles_file(&flags.upkeep.names(elasticsearch)?)?;
+    print!("{roles}");
+    Ok(())
+}
+
+/// What `retention` needs, checked: before anything is contacted.
+pub fn retention_of(
+    flags: &RetentionFlags,
+    elasticsearch: &ElasticsearchFlags,
+) -> Result<impl Future<Output = Result<()>>> {
+    let client = elasticsearch.client(Readiness::default())?;
+    let retention = Retention {
+        names: flags.upkeep.names(elasticsearch)?,
+        retain_days: flags.upkeep.retain_days,
+        every: flags.every,
+        patience: Duration::from_secs(flags.upkeep.wait_seconds),
+        dry_run: flags.upkeep.dry_run,
+    };
+    Ok(async move {
+        tokio::select! {
+            ended = retention.run(&client) => ended,
+            asked = service::shutdown::requested() => Ok(asked?),
+        }
+    })
 }
 
 /// Asks the consumer on this host whether it is ready; for a container's healthcheck.

@@ -11,7 +11,13 @@ async fn main() -> ExitCode {
     let cli: Cli = service::cli::parse();
     service::logs::start(cli.flags.logs.debug);
     let outcome = match &cli.command {
+        Some(Command::Setup(flags)) if flags.print_roles => {
+            consumer::print_roles(flags, &cli.elasticsearch)
+        }
         Some(Command::Setup(flags)) => checked(consumer::setup_of(flags, &cli.elasticsearch)).await,
+        Some(Command::Retention(flags)) => {
+            checked(consumer::retention_of(flags, &cli.elasticsearch)).await
+        }
         Some(Command::Parse(flags)) => consumer::parse(flags),
         Some(Command::Healthcheck { admin }) => consumer::healthcheck(admin).await,
         None => consume(cli).await,

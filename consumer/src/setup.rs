@@ -1,56 +1,52 @@
-//! `consumer setup`: index templates, adapted to what the cluster can do. Idempotent.
-//!
-//! What a cluster can do is found out by asking for the better thing and reading the refusal: lists
-//! of modules differ between Elasticsearch, its core and OpenSearch.
+//! `consumer setup`: templates, lifecycle, roles and users, adapted to what the cluster can do. Idempotent, and
+//! never a step back: what a newer consumer put stays.
+
+mod adapt;
+mod hand;
+mod installed;
+mod objects;
+mod security;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use elasticsearch::http::Method;
-use notice::IndexPatterns;
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use secrecy::SecretString;
+use tokio::time::Instant;
 
+use self::{
+    adapt::{is_no_api, next_best},
+    objects::Object,
+};
+pub(crate) use self::{
+    hand::Hand,
+    objects::{MANAGED_BY, roles_file},
+    security::User,
+};
 use crate::{
     elasticsearch::{Elasticsearch, ElasticsearchError},
-    flags::{DatePlace, Naming},
+    flags::Naming,
+    indices::{Kind, Names},
+    privilege::explain,
 };
 
 /// Between two looks whether Elasticsearch is there.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Above the templates that Elasticsearch ships (100) and those of its agents (up to 500).
-const PRIORITY: usize = 501;
-
-/// A template: what comes after NAME in the indices it is for, and its body.
-type Template = (&'static str, &'static str);
-
-/// The more special ones come later, and with a higher priority: `*-team-*` takes `…-team-a-jobs` too.
-const TEMPLATES: [Template; 3] = [
-    ("", include_str!("../elasticsearch/lines.json")),
-    ("-jobs", include_str!("../elasticsearch/jobs.json")),
-    ("-rejected", include_str!("../elasticsearch/rejected.json")),
-];
-
-/// What a mapping type is replaced by on a cluster that lacks it.
-fn next_best(mapping_type: &str) -> Option<Value> {
-    match mapping_type {
-        // Neither has positions or norms; phrases are slower with this, and it takes more space.
-        "match_only_text" => Some(json!({"type": "text", "norms": false, "index_options": "docs"})),
-        _ => None,
-    }
-}
 
 /// What `setup` is to do.
 pub(crate) struct Setup {
     /// How indices are named.
-    pub naming: Naming,
-    /// The names that callers may ask for, the configured one among them.
-    pub index_names: IndexPatterns,
+    pub names: Names,
+    /// After how many days indices are removed; 0: never.
+    pub retain_days: u16,
+    /// The users that it makes.
+    pub users: Vec<User>,
     /// The password for `kibana_system`.
     pub kibana_password: Option<SecretString>,
     /// How long to wait for Elasticsearch.
     pub patience: Duration,
+    /// Whether requests are only shown.
+    pub dry_run: bool,
 }
 
 /// Whether the templates are there: an index that is made without them has a guessed mapping for ever.
@@ -59,7 +55,7 @@ pub(crate) async fn is_done(
     elasticsearch: &Elasticsearch,
     naming: &Naming,
 ) -> Result<(), ElasticsearchError> {
-    let name = template_name(naming, "");
+    let name = format!("joblogs-{}", naming.name);
     let path = format!("_index_template/{name}?filter_path=index_templates.name");
     match elasticsearch.json(Method::Get, &path, None).await {
         Ok(Some(_)) | Err(ElasticsearchError::Refused { status: 403, .. }) => Ok(()),
@@ -70,54 +66,9 @@ pub(crate) async fn is_done(
     }
 }
 
-fn template_name(naming: &Naming, suffix: &str) -> String {
-    format!("joblogs-{}{suffix}", naming.name)
-}
-
-impl Setup {
-    /// Does it, saying each step in a line.
-    pub(crate) async fn run(&self, elasticsearch: &Elasticsearch) -> Result<()> {
-        let end = Instant::now() + self.patience;
-        wait_until_there(elasticsearch, end).await?;
-        for (kind, (suffix, body)) in TEMPLATES.into_iter().enumerate() {
-            let name = template_name(&self.naming, suffix);
-            let mut template: Value = serde_json::from_str(body)
-                .with_context(|| format!("the file of the template {name} is no JSON"))?;
-            let patterns = self.patterns(suffix);
-            template["index_patterns"] = patterns.clone().into();
-            template["priority"] = self.priority(kind).into();
-            put_template(elasticsearch, &name, template, end).await?;
-            println!("template {name} is in place, for {}", patterns.join(", "));
-        }
-        if let Some(password) = &self.kibana_password {
-            set_kibana_password(elasticsearch, password, end).await?;
-        }
-        Ok(())
-    }
-
-    /// The longer name is the more special one: `20*-joblogs` takes `…-team-joblogs` too, and where two
-    /// templates of the same priority may take an index, Elasticsearch refuses the second.
-    fn priority(&self, kind: usize) -> usize {
-        PRIORITY + TEMPLATES.len() * self.naming.name.as_str().len() + kind
-    }
-
-    /// The index patterns of a template. Dates begin with 20 for a long time to come, and without it
-    /// a pattern would take indices that are none of ours.
-    fn patterns(&self, suffix: &str) -> Vec<String> {
-        self.index_names
-            .template_patterns()
-            .map(|name| match self.naming.date {
-                DatePlace::Prefix => format!("20*-{name}{suffix}"),
-                DatePlace::Suffix => format!("{name}{suffix}-20*"),
-            })
-            .collect()
-    }
-}
-
 /// Waits for a cluster that answers; wrong credentials are an end at once.
-async fn wait_until_there(elasticsearch: &Elasticsearch, end: Instant) -> Result<()> {
-    let there = insist(end, async || elasticsearch.is_there().await).await;
-    there.map_err(|error| match error {
+pub(crate) async fn wait_until_there(hand: &Hand<'_>) -> Result<()> {
+    hand.finds_it().await.map_err(|error| match error {
         ElasticsearchError::Refused { .. } => anyhow!(
             "{error}; give the password that Elasticsearch has. In the appliance ELASTIC_PASSWORD counts only when the volume is new: after a reset (bin/elasticsearch-reset-password -u elastic) say so once by ELASTIC_PASSWORD_IN_USE=yes make up"
         ),
@@ -125,151 +76,136 @@ async fn wait_until_there(elasticsearch: &Elasticsearch, end: Instant) -> Result
     })
 }
 
-/// Asks again while Elasticsearch gives no usable answer, until the end of patience.
-async fn insist<T>(
-    end: Instant,
-    ask: impl AsyncFn() -> Result<T, ElasticsearchError>,
-) -> Result<T, ElasticsearchError> {
-    loop {
-        match ask().await {
-            Err(error @ ElasticsearchError::Unavailable { .. }) if Instant::now() < end => {
-                tracing::warn!(%error, "waiting for Elasticsearch");
-                sleep(PAUSE).await;
+impl Setup {
+    /// Does it, saying each step in a line.
+    pub(crate) async fn run(&self, elasticsearch: &Elasticsearch) -> Result<()> {
+        let hand = Hand {
+            elasticsearch,
+            end: Instant::now() + self.patience,
+            dry_run: self.dry_run,
+        };
+        wait_until_there(&hand).await?;
+        installed::check(&hand, &self.names).await?;
+        let lifecycle = self.put_lifecycle(&hand).await?;
+        self.put_components(&hand, lifecycle.as_deref()).await?;
+        self.put_templates(&hand).await?;
+        security::put_users(&hand, &self.names, &self.users).await?;
+        if let Some(password) = &self.kibana_password {
+            security::set_kibana_password(&hand, password).await?;
+        }
+        Ok(())
+    }
+
+    /// The name of the policy by which the cluster removes old indices itself, if it can.
+    async fn put_lifecycle(&self, hand: &Hand<'_>) -> Result<Option<String>> {
+        let Object { name, body } = objects::lifecycle(&self.names, self.retain_days)?;
+        let path = format!("_ilm/policy/{name}");
+        let what = format!("the lifecycle policy {name}");
+        // Elasticsearch says 404 where there is no such policy, and 400 where there are no policies at all.
+        let put = match hand.look(&path).await {
+            Ok(_) => hand.put(&path, &body).await,
+            Err(error) => Err(error),
+        };
+        match put {
+            Ok(()) => {
+                hand.say(&format!(
+                    "{what} is in place: {}",
+                    kept_for(self.retain_days)
+                ));
+                Ok(Some(name))
             }
-            answer => return answer,
+            Err(ElasticsearchError::Rejected { reason, .. }) if is_no_api(&reason) => {
+                println!(
+                    "this cluster has no lifecycle policies: `consumer retention` removes old indices"
+                );
+                Ok(None)
+            }
+            Err(error) => Err(explain(&what, error)),
         }
+    }
+
+    async fn put_components(&self, hand: &Hand<'_>, lifecycle: Option<&str>) -> Result<()> {
+        for component in objects::components(&self.names, lifecycle)? {
+            put_template(hand, "component", component).await?;
+        }
+        let Object { name, body } = objects::operators_own(&self.names)?;
+        let path = format!("_component_template/{name}");
+        let what = format!("the component template {name}");
+        let there = hand.look(&path).await;
+        if there.map_err(|error| explain(&what, error))?.is_none() {
+            let put = hand.put(&format!("{path}?create=true"), &body).await;
+            put.map_err(|error| explain(&what, error))?;
+            hand.say(&format!(
+                "{what} is empty, for settings and fields of your own"
+            ));
+        }
+        Ok(())
+    }
+
+    async fn put_templates(&self, hand: &Hand<'_>) -> Result<()> {
+        for kind in Kind::ALL {
+            let alias = self.free_alias(hand, kind).await?;
+            let template = objects::template(&self.names, kind, alias.as_deref());
+            let name = template.name.clone();
+            put_template(hand, "index", template).await?;
+            let patterns = self.names.patterns(kind).join(", ");
+            hand.say(&format!("template {name} is in place, for {patterns}"));
+        }
+        Ok(())
+    }
+
+    /// The alias of a kind, unless something else has that name: then no index with it could be made.
+    async fn free_alias(&self, hand: &Hand<'_>, kind: Kind) -> Result<Option<String>> {
+        let Some(alias) = objects::alias(&self.names, kind) else {
+            return Ok(None);
+        };
+        let found = match hand.look(&format!("_resolve/index/{alias}")).await {
+            Ok(found) => found.unwrap_or_default(),
+            // Who may not look for indices may put templates all the same.
+            Err(ElasticsearchError::Refused { status: 403, .. }) => return Ok(Some(alias)),
+            Err(error) => return Err(explain(&format!("to look for {alias}"), error)),
+        };
+        let is_taken = ["indices", "data_streams"]
+            .iter()
+            .any(|it| found[*it].as_array().is_some_and(|all| !all.is_empty()));
+        if is_taken {
+            println!("the alias {alias} is left out: an index has that name");
+        }
+        Ok((!is_taken).then_some(alias))
     }
 }
 
-/// Puts a template; where the cluster lacks a mapping type, with the next best one.
-async fn put_template(
-    elasticsearch: &Elasticsearch,
-    name: &str,
-    mut template: Value,
-    end: Instant,
-) -> Result<()> {
-    let path = format!("_index_template/{name}");
+/// Puts an index or component template; where the cluster lacks something, with the next best.
+async fn put_template(hand: &Hand<'_>, kind: &str, template: Object) -> Result<()> {
+    let Object { name, mut body } = template;
+    let path = format!("_{kind}_template/{name}");
     loop {
-        let put = insist(end, async || elasticsearch.put(&path, &template).await);
-        let reason = match put.await {
+        let error = match hand.put(&path, &body).await {
             Ok(()) => return Ok(()),
-            Err(ElasticsearchError::Rejected { reason, .. }) => reason,
-            Err(error) => return Err(error).with_context(|| format!("the template {name}")),
+            Err(error) => error,
         };
-        let Some((lacking, replacement)) = lacking_type(&reason) else {
-            bail!("Elasticsearch refused the template {name}: {reason}");
+        let replaced = match &error {
+            ElasticsearchError::Rejected { reason, .. } => next_best(&mut body, reason),
+            _ => None,
         };
-        if replace(&mut template["template"]["mappings"], lacking, &replacement) == 0 {
-            bail!("Elasticsearch refused the template {name}: {reason}");
+        match replaced {
+            Some(line) => println!("{name}: {line}"),
+            None => return Err(explain(&format!("the {kind} template {name}"), error)),
         }
-        println!("this cluster lacks the type {lacking}: {replacement} instead");
     }
 }
 
-/// The mapping type that the refusal is about, in Elasticsearch's words and in OpenSearch's.
-fn lacking_type(reason: &str) -> Option<(&str, Value)> {
-    let after = ["mapper type [", "handler for type ["]
-        .iter()
-        .find_map(|words| reason.split_once(words))?
-        .1;
-    let (name, _) = after.split_once(']')?;
-    Some((name, next_best(name)?))
-}
-
-/// Replaces every field of a type; how many there were.
-fn replace(mapping: &mut Value, lacking: &str, replacement: &Value) -> usize {
-    if mapping["type"] == lacking {
-        *mapping = replacement.clone();
-        return 1;
+/// For how long indices are kept, in words.
+pub(crate) fn kept_for(days: u16) -> String {
+    match days {
+        0 => "indices are kept for ever".to_owned(),
+        days => format!("indices are kept for {days} days"),
     }
-    let fields = mapping.get_mut("properties").and_then(Value::as_object_mut);
-    fields.map_or(0, |fields| {
-        fields
-            .values_mut()
-            .map(|field| replace(field, lacking, replacement))
-            .sum()
-    })
-}
-
-async fn set_kibana_password(
-    elasticsearch: &Elasticsearch,
-    password: &SecretString,
-    end: Instant,
-) -> Result<()> {
-    let body = json!({"password": password.expose_secret()});
-    let path = "_security/user/kibana_system/_password";
-    let post = insist(end, async || {
-        elasticsearch.json(Method::Post, path, Some(&body)).await
-    });
-    match post.await {
-        Ok(Some(_)) => println!("the password of kibana_system is set"),
-        // A cluster without native users has no Kibana either.
-        Ok(None) => println!("this cluster has no native users: kibana_system gets no password"),
-        Err(ElasticsearchError::Rejected { reason, .. }) if !reason.contains("password") => {
-            println!("kibana_system gets no password, as this cluster can't: {reason}");
-        }
-        Err(error) => return Err(error).context("the password of kibana_system"),
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use notice::IndexName;
-
-    use super::*;
-
-    fn setup(date: DatePlace) -> Setup {
-        let name = IndexName::parse("joblogs").unwrap();
-        Setup {
-            index_names: IndexPatterns::parse("team-?").unwrap().and(&name),
-            naming: Naming { name, date },
-            kibana_password: None,
-            patience: Duration::ZERO,
-        }
-    }
-
-    #[test]
-    fn patterns_cover_the_configured_name_and_those_that_callers_may_ask_for() {
-        assert_eq!(
-            setup(DatePlace::Prefix).patterns("-jobs"),
-            ["20*-team-*-jobs", "20*-joblogs-jobs"]
-        );
-        assert_eq!(
-            setup(DatePlace::Suffix).patterns(""),
-            ["team-*-20*", "joblogs-20*"]
-        );
-    }
-
-    #[test]
-    fn manifests_come_before_lines_and_longer_names_before_shorter_ones() {
-        let short = setup(DatePlace::Prefix);
-        let mut long = setup(DatePlace::Prefix);
-        long.naming.name = IndexName::parse("team-joblogs").unwrap();
-        assert!(short.priority(0) > 500);
-        assert!(short.priority(0) < short.priority(1));
-        assert!(short.priority(2) < long.priority(0));
-    }
-
-    #[test]
-    fn a_type_that_is_lacking_is_replaced_everywhere() {
-        for reason in [
-            "The mapper type [match_only_text] declared on field [message] does not exist.",
-            "No handler for type [match_only_text] declared on field [message]",
-        ] {
-            assert_eq!(lacking_type(reason).unwrap().0, "match_only_text");
-        }
-        assert_eq!(lacking_type("The mapper type [date_nanos] declared"), None);
-        for (name, body) in TEMPLATES {
-            let mut template: Value = serde_json::from_str(body).unwrap();
-            let (lacking, replacement) = ("match_only_text", next_best("match_only_text").unwrap());
-            assert!(
-                replace(&mut template["template"]["mappings"], lacking, &replacement) > 0,
-                "{name}"
-            );
-            assert!(!template.to_string().contains(lacking), "{name}");
-        }
-    }
+    use serde_json::Value;
 
     #[test]
     fn kibanas_objects_refer_to_one_another_and_are_old_enough_for_8_19() {

@@ -1,0 +1,406 @@
+//! `consumer setup` and `consumer retention` in front of what Elasticsearch's core lacks: lifecycle policies, roles
+//! and users of the cluster's own. The answers are those of Elasticsearch 8.19 and 9 and of OpenSearch; each request is
+//! held against what it should be.
+
+use anyhow::Result;
+use clap::Parser as _;
+use consumer::{Cli, Command};
+use serde_json::{Value, json};
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate, matchers::any};
+
+const NAME: &str = "joblogs-joblogs";
+
+/// What a cluster can do, and what it has.
+#[derive(Clone, Copy, Default)]
+struct Cluster {
+    /// Lifecycle policies, users of its own, `match_only_text`.
+    is_full: bool,
+    /// What its user may not do: the beginning of paths, and the privilege that is missing.
+    lacking: Option<(&'static str, &'static str)>,
+    /// An old index of ours that has a lifecycle policy.
+    has_policy: bool,
+}
+
+impl Respond for Cluster {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let (path, body) = (request.url.path(), String::from_utf8_lossy(&request.body));
+        let answer = |status, body: Value| ResponseTemplate::new(status).set_body_json(body);
+        let error = |status, kind: &str, reason: String| {
+            answer(
+                status,
+                json!({"error": {"type": kind, "reason": reason}, "status": status}),
+            )
+        };
+        if let Some((_, privilege)) = self.lacking.filter(|(at, _)| path.starts_with(at)) {
+            let reason = format!(
+                "action [x] is unauthorized for user [elastic] with effective roles [r], this action is granted by the cluster privileges [{privilege},all]"
+            );
+            return error(403, "security_exception", reason);
+        }
+        if !self.is_full && (path.starts_with("/_ilm") || path.starts_with("/_security")) {
+            let reason = format!(
+                "no handler found for uri [{path}] and method [{}]",
+                request.method
+            );
+            return answer(400, json!({"error": reason, "status": 400}));
+        }
+        if !self.is_full && body.contains("match_only_text") {
+            let reason = "The mapper type [match_only_text] declared on field [message] does not exist. It might have been created within a future version or requires a plugin to be installed. Check the documentation.";
+            return error(400, "mapper_parsing_exception", reason.to_owned());
+        }
+        match (request.method.as_str(), path) {
+            ("GET", "/_cluster/health") => answer(200, json!({"status": "green"})),
+            ("GET", _) if path.ends_with('*') => answer(200, json!({})),
+            ("GET", _) if path.starts_with("/_ilm/policy/") => {
+                let reason = format!("Lifecycle policy not found: [{NAME}]");
+                error(404, "resource_not_found_exception", reason)
+            }
+            ("GET", _) if path.starts_with("/_resolve/index/20") && self.has_policy => {
+                let index = json!({"name": "2020-01-01-joblogs", "attributes": ["open"]});
+                answer(
+                    200,
+                    json!({"indices": [index], "aliases": [], "data_streams": []}),
+                )
+            }
+            ("GET", _) if path.starts_with("/20") => {
+                let marked = json!({"_meta": {"managed_by": "joblogs", "version": 1}});
+                let lifecycle = json!({"index": {"lifecycle": {"name": NAME}}});
+                answer(
+                    200,
+                    json!({"2020-01-01-joblogs": {"mappings": marked, "settings": lifecycle}}),
+                )
+            }
+            ("GET", _) => error(404, "index_not_found_exception", "no such index".to_owned()),
+            ("POST", _) => answer(200, json!({})),
+            _ => answer(200, json!({"acknowledged": true})),
+        }
+    }
+}
+
+/// Runs the command with these words against the cluster: how it ended, and what it was asked for to change.
+async fn run(cluster: Cluster, words: &[&str]) -> (Result<()>, Vec<(String, Value)>) {
+    let server = MockServer::start().await;
+    Mock::given(any())
+        .respond_with(cluster)
+        .mount(&server)
+        .await;
+    let port = server.address().port().to_string();
+    let at = [
+        "--es-host",
+        "127.0.0.1",
+        "--es-port",
+        &port,
+        "--es-url-scheme",
+        "http",
+        "--es-pass",
+        "x",
+        "--es-index",
+        "joblogs",
+    ];
+    let words = ["consumer"].iter().chain(words).chain(&at);
+    let cli = Cli::try_parse_from(words).expect("the words are flags");
+    let ended = match &cli.command {
+        Some(Command::Setup(flags)) => {
+            let setup = consumer::setup_of(flags, &cli.elasticsearch);
+            setup.expect("the flags are right").await
+        }
+        Some(Command::Retention(flags)) => {
+            let retention = consumer::retention_of(flags, &cli.elasticsearch);
+            retention.expect("the flags are right").await
+        }
+        other => panic!("{other:?}"),
+    };
+    let requests = server.received_requests().await;
+    let requests = requests.expect("the server records requests");
+    let changes = requests.iter().filter(|it| it.method.as_str() != "GET");
+    let shown = |it: &Request| {
+        let query = it
+            .url
+            .query()
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
+        let body = serde_json::from_slice(&it.body).unwrap_or_default();
+        (format!("{} {}{query}", it.method, it.url.path()), body)
+    };
+    (ended, changes.map(shown).collect())
+}
+
+fn body<'a>(changes: &'a [(String, Value)], request: &str) -> &'a Value {
+    let found = changes.iter().find(|(it, _)| it == request);
+    &found
+        .unwrap_or_else(|| panic!("no {request} among {changes:#?}"))
+        .1
+}
+
+#[tokio::test]
+async fn a_full_cluster_gets_everything() {
+    let full = Cluster {
+        is_full: true,
+        ..Cluster::default()
+    };
+    let words = [
+        "setup",
+        "--retain-days",
+        "7",
+        "--consumer-pass",
+        "pass-of-consumer",
+        "--retention-pass",
+        "pass-of-retention",
+        "--kibana-pass",
+        "pass-of-kibana",
+    ];
+    let (ended, changes) = run(full, &words).await;
+    ended.unwrap();
+    let asked: Vec<&str> = changes
+        .iter()
+        .map(|(request, _)| request.as_str())
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            "PUT /_ilm/policy/joblogs-joblogs",
+            "PUT /_component_template/joblogs-joblogs-settings",
+            "PUT /_component_template/joblogs-joblogs-facts",
+            "PUT /_component_template/joblogs-joblogs-lines",
+            "PUT /_component_template/joblogs-joblogs-jobs",
+            "PUT /_component_template/joblogs-joblogs-rejected",
+            "PUT /_component_template/joblogs-joblogs-custom?create=true",
+            "PUT /_index_template/joblogs-joblogs",
+            "PUT /_index_template/joblogs-joblogs-jobs",
+            "PUT /_index_template/joblogs-joblogs-rejected",
+            "PUT /_security/role/joblogs-joblogs-consumer",
+            "PUT /_security/role/joblogs-joblogs-reader",
+            "PUT /_security/role/joblogs-joblogs-retention",
+            "PUT /_security/user/joblogs-consumer",
+            "PUT /_security/user/joblogs-retention",
+            "POST /_security/user/kibana_system/_password",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn lifecycle_and_templates_are_as_elasticsearch_documents_them() {
+    let full = Cluster {
+        is_full: true,
+        ..Cluster::default()
+    };
+    let (ended, changes) = run(full, &["setup", "--retain-days", "7"]).await;
+    ended.unwrap();
+    let mark = |description: &str| json!({"managed_by": "joblogs", "version": 1, "description": description});
+    assert_eq!(
+        *body(&changes, "PUT /_ilm/policy/joblogs-joblogs"),
+        json!({"policy": {
+            "_meta": mark("Deletes indices of CI logs some days after they were made."),
+            "phases": {
+                "hot": {"min_age": "0ms", "actions": {}},
+                "delete": {"min_age": "7d", "actions": {"delete": {}}},
+            },
+        }})
+    );
+    let settings = body(
+        &changes,
+        "PUT /_component_template/joblogs-joblogs-settings",
+    );
+    assert_eq!(
+        settings["template"]["settings"]["index"],
+        json!({
+            "number_of_shards": 1, "auto_expand_replicas": "0-1", "refresh_interval": "5s",
+            "codec": "best_compression", "lifecycle": {"name": NAME},
+        })
+    );
+    let jobs = body(&changes, "PUT /_component_template/joblogs-joblogs-jobs");
+    let failure = &jobs["template"]["mappings"]["properties"]["failure"]["properties"];
+    assert_eq!(failure["message"]["type"], "match_only_text");
+    assert_eq!(
+        *body(&changes, "PUT /_index_template/joblogs-joblogs-jobs"),
+        json!({
+            "_meta": mark("Manifests of CI jobs."),
+            "index_patterns": ["20*-joblogs-jobs"],
+            "priority": 501 + 3 * 7 + 1,
+            "composed_of": [
+                "joblogs-joblogs-settings", "joblogs-joblogs-facts", "joblogs-joblogs-jobs", "joblogs-joblogs-custom",
+            ],
+            "template": {
+                "aliases": {"joblogs-joblogs-jobs": {}},
+                "mappings": {"_meta": mark("Manifests of CI jobs.")},
+            },
+        })
+    );
+    let rejected = body(&changes, "PUT /_index_template/joblogs-joblogs-rejected");
+    assert_eq!(rejected["template"]["aliases"], Value::Null);
+}
+
+#[tokio::test]
+async fn roles_and_users_have_what_is_needed_and_their_passwords() {
+    let full = Cluster {
+        is_full: true,
+        ..Cluster::default()
+    };
+    let words = [
+        "setup",
+        "--index-names",
+        "team-*",
+        "--consumer-pass",
+        "pass-of-consumer",
+        "--kibana-pass",
+        "pass-of-kibana",
+    ];
+    let (ended, changes) = run(full, &words).await;
+    ended.unwrap();
+    assert_eq!(
+        *body(&changes, "PUT /_security/role/joblogs-joblogs-consumer"),
+        json!({
+            "cluster": ["monitor"],
+            "indices": [
+                {
+                    "names": ["20*-team-*", "20*-joblogs", "20*-team-*-rejected", "20*-joblogs-rejected"],
+                    "privileges": ["auto_configure", "index"],
+                },
+                {
+                    "names": ["20*-team-*-jobs", "20*-joblogs-jobs"],
+                    "privileges": ["auto_configure", "index", "read"],
+                },
+            ],
+            "metadata": {"managed_by": "joblogs", "version": 1},
+        })
+    );
+    assert_eq!(
+        *body(&changes, "PUT /_security/user/joblogs-consumer"),
+        json!({
+            "password": "pass-of-consumer",
+            "roles": ["joblogs-joblogs-consumer"],
+            "full_name": "Joblogs, joblogs-consumer",
+        })
+    );
+    assert_eq!(
+        *body(&changes, "POST /_security/user/kibana_system/_password"),
+        json!({"password": "pass-of-kibana"})
+    );
+    assert!(
+        !changes
+            .iter()
+            .any(|(it, _)| it.contains("user/joblogs-retention")),
+        "nobody asked for it"
+    );
+}
+
+#[tokio::test]
+async fn a_cluster_that_lacks_much_gets_the_next_best_and_no_lifecycle() {
+    let words = [
+        "setup",
+        "--consumer-pass",
+        "pass-of-consumer",
+        "--kibana-pass",
+        "pass-of-kibana",
+    ];
+    let (ended, changes) = run(Cluster::default(), &words).await;
+    ended.unwrap();
+    let settings = body(
+        &changes,
+        "PUT /_component_template/joblogs-joblogs-settings",
+    );
+    assert_eq!(
+        settings["template"]["settings"]["index"]["lifecycle"],
+        Value::Null
+    );
+    assert!(
+        !changes.iter().any(|(it, _)| it.contains("/_ilm/")),
+        "{changes:#?}"
+    );
+    let lines = changes
+        .iter()
+        .filter(|(it, _)| it.ends_with("joblogs-joblogs-lines"));
+    let types: Vec<&Value> = lines
+        .map(|(_, body)| &body["template"]["mappings"]["properties"]["message"])
+        .collect();
+    assert_eq!(types.len(), 2, "the better one first");
+    assert_eq!(types[0]["type"], "match_only_text");
+    assert_eq!(types[1]["type"], "text");
+    assert_eq!(types[1]["norms"], false);
+}
+
+#[tokio::test]
+async fn a_missing_privilege_is_named_and_nothing_more_is_sent() {
+    for (lacking, words, what) in [
+        (
+            ("/_ilm", "manage_ilm"),
+            &["setup"][..],
+            "the lifecycle policy",
+        ),
+        (
+            (
+                "/_index_template/joblogs-joblogs-jobs",
+                "manage_index_templates",
+            ),
+            &["setup"],
+            "the index template joblogs-joblogs-jobs",
+        ),
+        (
+            ("/_security", "manage_security"),
+            &["setup", "--consumer-pass", "pass-of-consumer"],
+            "the role",
+        ),
+    ] {
+        let cluster = Cluster {
+            is_full: true,
+            lacking: Some(lacking),
+            ..Cluster::default()
+        };
+        let (ended, changes) = run(cluster, words).await;
+        let said = format!("{:#}", ended.unwrap_err());
+        assert!(said.contains(what), "{said}");
+        let privilege = format!(
+            "its user elastic lacks the cluster privilege {};",
+            lacking.1
+        );
+        assert!(said.contains(&privilege), "{said}");
+        let after = changes.iter().rposition(|(it, _)| it.contains(lacking.0));
+        assert!(
+            after.is_none_or(|at| at + 1 == changes.len()),
+            "{changes:#?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn roles_that_nobody_asked_for_are_no_reason_to_fail() {
+    let cluster = Cluster {
+        is_full: true,
+        lacking: Some(("/_security", "manage_security")),
+        ..Cluster::default()
+    };
+    let (ended, changes) = run(cluster, &["setup"]).await;
+    ended.unwrap();
+    let asked = changes.iter().filter(|(it, _)| it.contains("/_security/"));
+    assert_eq!(asked.count(), 1, "{changes:#?}");
+}
+
+#[tokio::test]
+async fn a_dry_run_only_looks() {
+    for is_full in [true, false] {
+        let cluster = Cluster {
+            is_full,
+            has_policy: true,
+            ..Cluster::default()
+        };
+        let words = ["setup", "--dry-run", "--consumer-pass", "pass-of-consumer"];
+        let (ended, changes) = run(cluster, &words).await;
+        ended.unwrap();
+        assert_eq!(changes, []);
+        let (ended, changes) = run(cluster, &["retention", "--dry-run"]).await;
+        ended.unwrap();
+        assert_eq!(changes, []);
+    }
+}
+
+#[tokio::test]
+async fn retention_leaves_to_a_lifecycle_policy_what_has_one() {
+    let cluster = Cluster {
+        is_full: true,
+        has_policy: true,
+        ..Cluster::default()
+    };
+    let (ended, changes) = run(cluster, &["retention"]).await;
+    ended.unwrap();
+    assert_eq!(changes, []);
+}
