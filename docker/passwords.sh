@@ -14,8 +14,8 @@ given=/given
 all=/passwords/all
 changed=
 declare -A values
-names=(elastic_password kibana_password kibana_key rabbitmq_admin_password initmq_password listener_password
-  consumer_password seal_key)
+names=(elastic_password elastic_consumer_password elastic_retention_password kibana_password kibana_key
+  rabbitmq_admin_password initmq_password listener_password consumer_password seal_key)
 
 die() { echo "error: $*" >&2; exit 1; }
 
@@ -126,11 +126,24 @@ definitions() {
     "$(may consumer '^$' '^(gitlab_jobs|amq\\.default)$' '^jobs(\\.dead)?$')"
 }
 
+# elastic_files FOLDER: users with their passwords and roles, for an Elasticsearch that has them in files.
+elastic_files() {
+  local index=${JOBLOGS_ES_INDEX:-joblogs} service
+  mkdir -p "$1/users"
+  for service in consumer retention; do
+    write "$1/users/joblogs-$service" 400 <"$all/elastic_${service}_password"
+    echo "joblogs-$index-$service:joblogs-$service"
+  done | write "$1/users_roles" 400
+  consumer setup --print-roles --es-index "$index" >"$1/roles.yml.new"
+  if [[ -e $1/roles.yml ]] && ! cmp -s "$1/roles.yml.new" "$1/roles.yml"; then changed=yes; fi
+  mv -f "$1/roles.yml.new" "$1/roles.yml"
+}
+
 case ${1-} in
   show)
     [[ -s $all/seal_key ]] || die "there are no passwords yet: 'make up' makes them"
     # Of several seal keys each has its line.
-    for name in "${names[@]}"; do sed "s/^/$(printf '%-24s ' "$name")/" "$all/$name"; done
+    for name in "${names[@]}"; do sed "s/^/$(printf '%-27s ' "$name")/" "$all/$name"; done
     exit
     ;;
   "") ;;
@@ -146,6 +159,7 @@ definitions | write /passwords/rabbitmq/definitions.json 444
 printf '%s\n' 'load_definitions = /secrets/definitions.json' 'raft.wal_max_size_bytes = 64000000' |
   write /passwords/rabbitmq/rabbitmq.conf 444
 hand elastic_password elasticsearch elastic-password
+elastic_files /passwords/elasticsearch
 # Over Kibana's own kibana.yml: what its image takes by variables ends on its command line, for all to read.
 write /passwords/kibana/kibana.yml 400 <<END
 elasticsearch.password: '${values[kibana_password]}'
@@ -156,9 +170,14 @@ hand initmq_password initmq rabbitmq-password
 hand listener_password listener rabbitmq-password
 hand seal_key listener seal-key
 hand consumer_password consumer rabbitmq-password
-hand elastic_password consumer elastic-password
-hand kibana_password consumer kibana-password
+hand elastic_consumer_password consumer elasticsearch-password
 hand seal_key consumer seal-key
+rm -f /passwords/consumer/elastic-password /passwords/consumer/kibana-password # of earlier versions
+hand elastic_retention_password retention elasticsearch-password
+hand elastic_password setup elastic-password
+hand elastic_consumer_password setup consumer-password
+hand elastic_retention_password setup retention-password
+hand kibana_password setup kibana-password
 # The operator's token for GitLab is optional and never made up.
 if [[ -e $given/gitlab_token ]]; then
   readable gitlab_token

@@ -137,12 +137,12 @@ build_images() {
 # explain: one sentence about the first service that is to blame, with its last words.
 explain() {
   local service id state
-  for service in passwords rabbitmq elasticsearch initmq setup listener consumer kibana; do
+  for service in passwords rabbitmq elasticsearch initmq setup listener consumer retention kibana; do
     id=$(ours ps -aq "$service" 2>/dev/null | head -n 1)
     [[ $id ]] || continue
     state=$(docker inspect -f '{{if .State.Health}}{{.State.Status}}, {{.State.Health.Status}}{{else}}{{.State.Status}} with {{.State.ExitCode}}{{end}}' "$id")
     case $state in
-      "exited with 0" | "running, healthy" | created*) continue ;;
+      "exited with 0" | "running, healthy" | "running with 0" | created*) continue ;;
     esac
     docker logs --tail 5 "$id" >&2 || true
     die "$service did not come up ($state); above are its last lines, 'make logs' has all"

@@ -12,6 +12,16 @@ fi
 if [[ -n ${ELASTIC_PASSWORD-} ]]; then
   printf '%s' "$ELASTIC_PASSWORD" | elasticsearch-keystore add -f -x bootstrap.password
 fi
+# This core keeps no users of its own: those that lie beside the first password go into its files.
+secrets=$(dirname "${ELASTIC_PASSWORD_FILE:-/secrets/none}")
+if [[ -e $secrets/roles.yml ]]; then
+  cp "$secrets/roles.yml" config/
+  : >config/users
+  for user in "$secrets"/users/*; do
+    elasticsearch-users useradd "${user##*/}" < <(cat "$user" "$user")
+  done
+  cp "$secrets/users_roles" config/
+fi
 unset ELASTIC_PASSWORD ELASTIC_PASSWORD_FILE
 
 settings=()
