@@ -149,7 +149,8 @@ impl World {
         ]
     }
 
-    fn consumer_variables(&self) -> Result<Vec<(&'static str, String)>> {
+    /// What every `consumer` gets, with and without a subcommand.
+    pub(crate) fn consumer_variables(&self) -> Result<Vec<(&'static str, String)>> {
         let servers = &self.servers;
         Ok(vec![
             ("JOBLOGS_RMQ_HOST", "127.0.0.1".into()),

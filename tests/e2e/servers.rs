@@ -2,6 +2,7 @@
 //! form that both the official images and the stand-ins take.
 
 use std::env;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,8 +11,9 @@ use e2e::eventually::eventually;
 use rand::Rng as _;
 use rand::distr::Alphanumeric;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use testcontainers::{ContainerRequest, GenericImage, ImageExt as _};
+use tokio::sync::Mutex;
 
 use crate::containers::{self, Act, Port, Started};
 
@@ -45,6 +47,7 @@ pub(crate) struct Servers {
     pub(crate) elasticsearch_port: u16,
     pub(crate) elasticsearch_password: String,
     elasticsearch_container: String,
+    roles: Arc<Mutex<Map<String, Value>>>,
 }
 
 impl Servers {
@@ -73,6 +76,7 @@ impl Servers {
             elasticsearch_port: port,
             elasticsearch_password: password,
             elasticsearch_container: container,
+            roles: Arc::default(),
         })
     }
 
@@ -96,6 +100,7 @@ impl Servers {
             elasticsearch_port: port,
             elasticsearch_password: password,
             elasticsearch_container: container,
+            roles: Arc::default(),
         })
     }
 
@@ -121,11 +126,15 @@ impl Servers {
         containers::act(&self.elasticsearch_container, act).await
     }
 
-    /// Sets the roles of all users that tests made. Elasticsearch looks at the file every 5 seconds.
+    /// Sets these roles, beside those of other tests. Elasticsearch looks at the file every 5 seconds.
     pub(crate) async fn set_roles(&self, roles: &Value) -> Result<()> {
-        // At once or not at all: it may be looking just now. JSON is YAML.
+        // At once or not at all: it may be looking just now. It takes the file apart by its lines.
         const WRITE: &str = "cd /usr/share/elasticsearch/config && printf %s \"$1\" >roles.yml.new && mv roles.yml.new roles.yml";
-        let roles = roles.to_string();
+        let mut all = self.roles.lock().await;
+        let roles = roles.as_object().context("roles have names")?;
+        all.extend(roles.clone());
+        let lines = all.iter().map(|(name, role)| format!("{name}: {role}\n"));
+        let roles: String = lines.collect();
         let command = ["bash", "-c", WRITE, "roles", &roles];
         containers::run_in(&self.elasticsearch_container, &command).await
     }

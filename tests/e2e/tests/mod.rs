@@ -16,8 +16,10 @@ mod links;
 mod loss;
 mod operation;
 mod pipeline;
+mod retention;
 mod rights;
 mod secrets;
+mod setup;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -121,6 +123,18 @@ tests! {
         hosts::d23_nobody_chooses_a_host,
         hosts::d24_a_redirect_of_gitlabs_keys_is_not_followed,
         rights::d27_each_service_has_only_the_rights_that_it_needs,
+        rights::d27_elasticsearchs_users_may_do_what_they_need_and_nothing_else,
+        setup::twice_is_the_same,
+        setup::every_field_is_found_by_its_own_name_and_by_its_alias,
+        setup::an_older_installation_is_upgraded_in_place,
+        setup::a_newer_version_is_refused_and_nothing_changes,
+        setup::an_operators_own_template_is_kept_and_wins,
+        setup::an_alias_whose_name_an_index_has_is_left_out,
+        setup::a_read_only_user_gets_one_sentence_with_the_privilege,
+        setup::a_dry_run_shows_all_and_changes_nothing,
+        retention::exactly_the_old_indices_that_are_ours_go,
+        retention::names_with_the_date_behind_are_read_too,
+        retention::it_outlives_an_elasticsearch_that_is_away_and_ends_on_sigterm,
         rights::d27_our_containers_are_nobody_and_write_nothing,
         links::d28_a_wrong_certificate_is_named_with_its_link_and_a_right_one_is_green,
         links::several_gitlabs_have_tokens_secrets_and_authorities_of_their_own,

@@ -1,4 +1,6 @@
-//! Each service has the rights that it needs in RabbitMQ, and no others; and its container has none.
+//! Each service has the rights that it needs in RabbitMQ and in Elasticsearch, and no others; and its container has none.
+
+mod elasticsearch;
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use tokio::process::Command;
 
 use crate::queue::{DEAD, JOBS, WAITING};
 use crate::world::World;
+
+pub(crate) use self::elasticsearch::d27_elasticsearchs_users_may_do_what_they_need_and_nothing_else;
 
 const INDEXED: Duration = Duration::from_secs(40);
 const PASSWORD: &str = "canary-of-a-service";
@@ -145,7 +149,14 @@ pub(crate) async fn d27_our_containers_are_nobody_and_write_nothing(world: &Worl
     world.initmq().await?;
     let compose = read("compose.yaml")?;
     let compose: Value = serde_saphyr::from_str(&compose)?;
-    for service in ["passwords", "initmq", "setup", "listener", "consumer"] {
+    for service in [
+        "passwords",
+        "initmq",
+        "setup",
+        "listener",
+        "consumer",
+        "retention",
+    ] {
         let settings = &compose["services"][service];
         let user = settings["user"].as_str().unwrap_or("0");
         ensure!(
