@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # The servers that tests run against, as docker/images.sh chose them.
 with_images := set -a; source docker/.cache/images.env; set +a;
 
-.PHONY: help up demo down logs passwords images test e2e soak check unit lint doc deny fmt bench clean
+.PHONY: help up demo down logs passwords images test e2e soak check unit lint doc kibana deny fmt bench clean
 
 help: ## List all of this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ help: ## List all of this
 up: ## Start everything (installs an engine if there is none) and say where it is
 	@docker/up.sh
 
-demo: ## In an installation of its own, sample jobs of a simulated GitLab go all the way: a table, three searches
+demo: ## In an installation of its own, sample jobs of a simulated GitLab go all the way: a table, what people ask
 	@docker/up.sh demo
 
 down: ## Stop everything, the demo too; data and passwords are kept
@@ -59,6 +59,9 @@ unit:
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+kibana: ## Make what people import into Kibana of what stands in kibana/source
+	UPDATE_KIBANA=1 cargo test --locked -q -p e2e --lib kibana::generator
 
 deny: ## Check licences, sources and known vulnerabilities of the dependencies (needs the network)
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny

@@ -166,6 +166,13 @@ start() {
     --remove-orphans "${recreate[@]}" $services >"$cache_dir/up.log" 2>&1 </dev/null || explain
 }
 
+# What Kibana shows. All else works without it.
+import_objects() {
+  [[ $services == *kibana* ]] || return 0
+  ours run --rm --no-deps -T kibana-objects ||
+    say "note: Kibana has no dashboards and searches yet: docker compose -p $project run --rm kibana-objects"
+}
+
 # url HOST SERVICE PORT: where that port of the service is published.
 url() {
   local address
@@ -211,6 +218,7 @@ check_map_count
 check_volumes
 build_images
 start
+import_objects
 if [[ $what == demo ]]; then
   say "running the sample jobs"
   ours run --rm --no-deps --use-aliases -T demo

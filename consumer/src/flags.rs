@@ -46,6 +46,8 @@ pub enum Command {
     Setup(SetupFlags),
     /// Remove indices that are older than --retain-days, where the cluster does not do that itself.
     Retention(RetentionFlags),
+    /// Put data views, saved searches and dashboards into Kibana or OpenSearch Dashboards; idempotent.
+    Kibana(KibanaFlags),
     /// Print the documents that a trace would become, a line each; nothing is contacted.
     Parse(ParseFlags),
     /// Ask the consumer on this host whether it is ready; exit 0 or 1.
@@ -241,6 +243,24 @@ fn interval(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| {
             "must be a second or more, in weeks, days, hours, minutes or seconds".to_owned()
         })
+}
+
+/// The flags of `kibana`.
+#[derive(Debug, Clone, Args)]
+pub struct KibanaFlags {
+    /// Where Kibana or OpenSearch Dashboards is, with its path and space if there are any:
+    /// `https://example.com/kibana/s/team`.
+    #[arg(long, env = "JOBLOGS_KIBANA_URL")]
+    pub kibana_url: String,
+    /// PEM file of the certificate authority that signed Kibana's certificate, beside those that the system knows.
+    #[arg(long, env = "JOBLOGS_KIBANA_CA")]
+    pub kibana_ca: Option<PathBuf>,
+    /// Replace what is there in the same version too, and what people changed in it.
+    #[arg(long)]
+    pub force: bool,
+    /// For how many seconds to wait for a Kibana that is not ready yet.
+    #[arg(long, env = "JOBLOGS_WAIT_SECONDS", default_value_t = 120)]
+    pub wait_seconds: u64,
 }
 
 /// The flags of `parse`.
@@ -454,10 +474,12 @@ mod tests {
         let mut all = Cli::command();
         let setup = all.find_subcommand_mut("setup").unwrap().clone();
         let retention = all.find_subcommand_mut("retention").unwrap().clone();
+        let kibana = all.find_subcommand_mut("kibana").unwrap().clone();
         for (name, command) in [
             ("consumer", &all),
             ("consumer setup", &setup),
             ("consumer retention", &retention),
+            ("consumer kibana", &kibana),
         ] {
             let table = service::cli::flag_table(command);
             assert!(

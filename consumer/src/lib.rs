@@ -18,6 +18,7 @@ mod gitlab;
 mod indices;
 mod ingest;
 mod job;
+mod kibana;
 mod link;
 mod manifest;
 mod novel;
@@ -41,12 +42,14 @@ use service::admin::Readiness;
 
 pub use consume::Consumer;
 pub use flags::{
-    Cli, Command, Config, ElasticsearchFlags, Flags, ParseFlags, RetentionFlags, SetupFlags,
+    Cli, Command, Config, ElasticsearchFlags, Flags, KibanaFlags, ParseFlags, RetentionFlags,
+    SetupFlags,
 };
 pub use parse::parse;
 
 use crate::{
     flags::Admin,
+    kibana::Import,
     retention::Retention,
     setup::{Setup, User},
 };
@@ -110,6 +113,31 @@ pub fn retention_of(
             asked = service::shutdown::requested() => Ok(asked?),
         }
     })
+}
+
+/// What `kibana` needs, checked: before anything is contacted.
+pub fn kibana_of(
+    flags: &KibanaFlags,
+    elasticsearch: &ElasticsearchFlags,
+) -> Result<impl Future<Output = Result<()>> + use<>> {
+    let authorities = service::tls::authorities("--kibana-ca", flags.kibana_ca.as_deref())?;
+    let import = Import {
+        http: reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_certs_merge(authorities)
+            .build()?,
+        url: kibana::base(&flags.kibana_url)?,
+        user: elasticsearch.es_user.clone(),
+        password: service::secret::read(
+            "--es-pass",
+            elasticsearch.es_pass.as_deref(),
+            elasticsearch.es_pass_file.as_deref(),
+        )?,
+        naming: elasticsearch.naming()?,
+        is_forced: flags.force,
+        patience: Duration::from_secs(flags.wait_seconds),
+    };
+    Ok(async move { import.run().await })
 }
 
 /// Asks the consumer on this host whether it is ready; for a container's healthcheck.

@@ -18,6 +18,9 @@ async fn main() -> ExitCode {
         Some(Command::Retention(flags)) => {
             checked(consumer::retention_of(flags, &cli.elasticsearch)).await
         }
+        Some(Command::Kibana(flags)) => {
+            checked(consumer::kibana_of(flags, &cli.elasticsearch)).await
+        }
         Some(Command::Parse(flags)) => consumer::parse(flags),
         Some(Command::Healthcheck { admin }) => consumer::healthcheck(admin).await,
         None => consume(cli).await,

@@ -202,29 +202,3 @@ pub(crate) fn kept_for(days: u16) -> String {
         days => format!("indices are kept for {days} days"),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    #[test]
-    fn kibanas_objects_refer_to_one_another_and_are_old_enough_for_8_19() {
-        let objects: Vec<Value> = include_str!("../../kibana/joblogs.ndjson")
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        let ids: std::collections::BTreeSet<_> = objects
-            .iter()
-            .map(|it| (it["type"].to_string(), it["id"].to_string()))
-            .collect();
-        assert_eq!(ids.len(), objects.len(), "an id stands twice");
-        for object in &objects {
-            assert_eq!(object["coreMigrationVersion"], "8.8.0", "{object}");
-            assert_eq!(object["typeMigrationVersion"], "8.0.0", "{object}");
-            for it in object["references"].as_array().unwrap() {
-                let id = (it["type"].to_string(), it["id"].to_string());
-                assert!(ids.contains(&id), "{object} refers to nothing");
-            }
-        }
-    }
-}

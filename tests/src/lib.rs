@@ -5,4 +5,5 @@ pub mod demo;
 pub mod elasticsearch;
 pub mod eventually;
 pub mod gitlab;
+pub mod kibana;
 pub mod samples;

@@ -153,6 +153,7 @@ pub(crate) async fn d27_our_containers_are_nobody_and_write_nothing(world: &Worl
         "passwords",
         "initmq",
         "setup",
+        "kibana-objects",
         "listener",
         "consumer",
         "retention",
