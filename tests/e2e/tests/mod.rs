@@ -12,6 +12,7 @@ mod hosts;
 mod inputs;
 mod intake;
 mod judge;
+mod kibana;
 mod links;
 mod loss;
 mod operation;
@@ -102,7 +103,9 @@ tests! {
         forge::b13_a_notice_while_the_job_runs_waits_for_its_end,
         operation::e30_sigterm_under_load_loses_nothing,
         operation::e30_a_second_signal_ends_at_once_without_loss,
-        demo::the_demo_shows_every_job_complete_and_three_searches,
+        demo::the_demo_shows_every_job_complete_and_what_people_ask,
+        kibana::every_saved_search_and_panel_finds_what_the_demo_did,
+        kibana::the_readmes_questions_are_answered_without_kibana,
         harness::a_proxy_does_to_connections_what_it_is_told,
         harness::a_proxy_holds_a_connection_in_its_moment,
         judge::the_oracle_sees_lines_that_are_changed_missing_or_too_many,

@@ -19,7 +19,7 @@ pub(super) fn of(jobs: &[DemoJob], found: &[Found]) -> String {
     let mut rows = vec![TITLES.map(str::to_owned)];
     for (job, found) in jobs.iter().zip(found) {
         rows.push([
-            job.name.clone(),
+            job.name().to_owned(),
             job.job.status().as_str().to_owned(),
             job.lines.to_string(),
             found.lines.to_string(),

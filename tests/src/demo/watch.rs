@@ -98,7 +98,7 @@ async fn ask(elasticsearch: &Elasticsearch, index: &str, jobs: &[DemoJob]) -> Re
 /// One sentence about the first job that is not complete.
 fn missing(jobs: &[DemoJob], found: &[Found]) -> Result<()> {
     let is_whole = |(job, found): &(&DemoJob, &Found)| {
-        found.lines == job.lines && found.complete == Some(true)
+        found.lines == job.lines && found.complete == Some(job.is_whole())
     };
     let all = || jobs.iter().zip(found);
     let Some((job, found)) = all().find(|pair| !is_whole(pair)) else {
@@ -111,7 +111,7 @@ fn missing(jobs: &[DemoJob], found: &[Found]) -> Result<()> {
     };
     bail!(
         "job {} has {} of {} lines and {manifest}; so it is with {others} more",
-        job.name,
+        job.name(),
         found.lines,
         job.lines
     )
