@@ -3,6 +3,8 @@
 
 mod chart;
 #[cfg(test)]
+mod fields;
+#[cfg(test)]
 mod generator;
 mod kql;
 #[cfg(test)]

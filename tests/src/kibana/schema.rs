@@ -1,10 +1,10 @@
-//! The objects, each held against what Kibana's model of its type takes, and against the mapping of the indices.
+//! The objects, each held against what Kibana's model of its type takes, and against one another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Chart, FOR_KIBANA, FOR_OPENSEARCH_DASHBOARDS, Kql, Object, objects};
+use super::{FOR_KIBANA, FOR_OPENSEARCH_DASHBOARDS, Object, objects};
 
 /// By type: the version that its objects have, and the attributes that may be there in that version.
 const KIBANA: [(&str, &str, &[&str]); 5] = [
@@ -295,130 +295,20 @@ fn a_charts_picture_shows_its_columns() {
     }
 }
 
-/// Fields of manifests that the consumer is going to write.
-const ANNOUNCED: [&str; 12] = [
-    "failure.class",
-    "failure.line",
-    "failure.line_url",
-    "failure.message",
-    "failure.novel",
-    "failure.pattern",
-    "failure.signature",
-    "slowest_gap.gap_ms",
-    "slowest_gap.line",
-    "slowest_gap.line_url",
-    "slowest_gap.message",
-    "slowest_gap.section",
-];
-
-/// The fields of a data view's indices, by their full names.
-fn mapped(view: &str) -> BTreeSet<String> {
-    let (template, announced) = match view {
-        "joblogs-lines" => (
-            include_str!("../../../consumer/elasticsearch/lines.json"),
-            &[][..],
-        ),
-        "joblogs-jobs" => (
-            include_str!("../../../consumer/elasticsearch/jobs.json"),
-            &ANNOUNCED[..],
-        ),
-        "joblogs-rejected" => (
-            include_str!("../../../consumer/elasticsearch/rejected.json"),
-            &[][..],
-        ),
-        other => panic!("no template is for {other}"),
-    };
-    let template: Value = serde_json::from_str(template).unwrap();
-    let mut fields = announced.iter().map(|it| (*it).to_owned()).collect();
-    walk(&template["template"]["mappings"], "", &mut fields);
-    fields
-}
-
-fn walk(mapping: &Value, prefix: &str, fields: &mut BTreeSet<String>) {
-    for (name, field) in mapping["properties"].as_object().into_iter().flatten() {
-        let name = format!("{prefix}{name}");
-        walk(field, &format!("{name}."), fields);
-        fields.insert(name);
-    }
-}
-
 #[test]
-fn every_field_that_an_object_names_is_mapped() {
+fn the_readme_has_each_with_the_question_that_it_answers() {
+    let readme = include_str!("../../../README.md");
     for object in objects(FOR_KIBANA).unwrap() {
-        let (view, named) = fields_of(&object);
-        if let Some(view) = view {
-            let mapped = mapped(&view);
-            let unknown: Vec<_> = named.iter().filter(|it| !mapped.contains(*it)).collect();
-            assert!(
-                unknown.is_empty(),
-                "{} names {unknown:?}, which {view} has not",
-                object.id
-            );
-        }
-    }
-}
-
-/// An object's data view and the fields that it names.
-fn fields_of(object: &Object) -> (Option<String>, Vec<String>) {
-    let owned = |fields: Vec<&str>| fields.into_iter().map(str::to_owned).collect::<Vec<_>>();
-    match object.kind.as_str() {
-        "index-pattern" => {
-            let formats = object.inner("/fieldFormatMap").unwrap();
-            let time = object.attributes["timeFieldName"].as_str();
-            (
-                Some(object.id.clone()),
-                owned(keys(&formats).into_iter().chain(time).collect()),
-            )
-        }
-        "search" => {
-            let kql = Kql::parse(&object.kql().unwrap()).unwrap();
-            let columns = object.attributes["columns"].as_array().unwrap().iter();
-            let sorted = object.attributes["sort"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|it| &it[0]);
-            let named = columns
-                .chain(sorted)
-                .filter_map(Value::as_str)
-                .chain(kql.fields());
-            (
-                Some(object.view().unwrap().to_owned()),
-                owned(named.collect()),
-            )
-        }
-        "lens" => {
-            let chart = Chart::of(object).unwrap();
-            (
-                Some(object.view().unwrap().to_owned()),
-                owned(chart.fields()),
-            )
-        }
-        "visualization" => {
-            let spec = object.vega().unwrap();
-            (
-                Some("joblogs-jobs".into()),
-                strings_under(&spec["data"]["url"]["body"], "field"),
-            )
-        }
-        _ => (None, Vec::new()),
-    }
-}
-
-/// All texts that stand under this name.
-fn strings_under(value: &Value, name: &str) -> Vec<String> {
-    match value {
-        Value::Object(fields) => fields
-            .iter()
-            .flat_map(|(key, value)| match value {
-                Value::String(text) if key == name => vec![text.clone()],
-                value => strings_under(value, name),
-            })
-            .collect(),
-        Value::Array(values) => values
-            .iter()
-            .flat_map(|it| strings_under(it, name))
-            .collect(),
-        _ => Vec::new(),
+        let title = object.title();
+        let Some(answers) = object.attributes["description"].as_str() else {
+            continue;
+        };
+        // What comes after it is how to ask.
+        let question = answers.split_inclusive('?').next().unwrap();
+        let row = match object.kind.as_str() {
+            "dashboard" => format!("| **Dashboard «{title}»** | |"),
+            _ => format!("| {question} | {title} |"),
+        };
+        assert!(readme.contains(&row), "the README lacks: {row}");
     }
 }
