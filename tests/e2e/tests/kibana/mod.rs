@@ -51,7 +51,7 @@ pub(crate) async fn the_readmes_questions_are_answered_without_kibana(world: &Wo
 async fn after_the_demo(world: &World) -> Result<Documents> {
     demo::show(world).await?;
     world.refresh().await?;
-    stand_in::write_failures(world).await?;
+    stand_in::map_failures(world).await?;
     Documents::read(world).await
 }
 
