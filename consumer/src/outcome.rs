@@ -145,6 +145,8 @@ mod tests {
                 "es_rejected_execution_exception",
                 RequestOutcome::Again,
             ),
+            // OpenSearch's name of it.
+            (429, "rejected_execution_exception", RequestOutcome::Again),
             (500, "", RequestOutcome::Again),
             (501, "", RequestOutcome::Broken),
             (502, "", RequestOutcome::Again),
@@ -173,6 +175,7 @@ mod tests {
                 "es_rejected_execution_exception",
                 ItemOutcome::Throttled,
             ),
+            (429, "rejected_execution_exception", ItemOutcome::Throttled),
             (429, "circuit_breaking_exception", ItemOutcome::Throttled),
             (429, "cluster_block_exception", ItemOutcome::Throttled),
             (503, "unavailable_shards_exception", ItemOutcome::Throttled),

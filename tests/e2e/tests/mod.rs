@@ -159,6 +159,7 @@ tests! {
         forge::b16_a_refused_token_is_a_dead_letter_and_hinders_nobody,
         forge::b16_a_job_that_is_gone_has_a_manifest_that_says_so,
         forge::b16_erased_skipped_and_empty_logs_have_manifests_that_say_so,
+        operation::a_cluster_without_native_users_is_set_up_all_the_same,
         operation::e33_the_older_tools_message_is_processed,
         operation::e33_a_foreign_url_is_a_dead_letter_without_its_token,
         operation::e33_the_older_tools_curl_line_works_as_documented,
