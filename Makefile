@@ -4,10 +4,14 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# The servers that tests run against, as docker/images.sh chose them.
-with_images := set -a; source docker/.cache/images.env; set +a;
+# What tests run on: elasticsearch or opensearch.
+ENGINE ?= elasticsearch
 
-.PHONY: help up demo down logs passwords images test e2e soak check unit lint doc kibana deny fmt bench clean
+# The servers that tests run against, as docker/images.sh chose them.
+images_env := $(if $(filter opensearch,$(ENGINE)),opensearch,images).env
+with_images := set -a; source docker/.cache/$(images_env); set +a; JOBLOGS_E2E_ENGINE=$(ENGINE)
+
+.PHONY: help up demo down logs passwords images test e2e opensearch soak check unit lint doc kibana deny fmt bench clean
 
 help: ## List all of this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,14 +33,18 @@ passwords: ## Show the passwords
 
 images: ## Get the images of RabbitMQ, Elasticsearch and Kibana, or build stand-ins (REFRESH=1: ask the registries again)
 	@docker/bootstrap.sh
-	@docker/images.sh
+	@docker/images.sh $(ENGINE)
 
-test: check e2e ## All tests
+test: check e2e opensearch ## All tests; on OpenSearch the shortest of them
 
-e2e: images ## The tests of the whole way, on real servers (TEST=a part of a name: only those)
+e2e: images ## The tests of the whole way, on real servers (TEST=a part of a name: only those; ENGINE=opensearch: on OpenSearch)
 	@docker/tools.sh
 	cargo build --locked --bins
 	@$(with_images) cargo test --locked -p e2e --test e2e -- $(TEST)
+
+opensearch: ## What goes well, and the demo, on OpenSearch: a minute (make e2e ENGINE=opensearch: all of it)
+	@$(MAKE) e2e ENGINE=opensearch TEST=happy::
+	@$(MAKE) e2e ENGINE=opensearch TEST=demo::
 
 soak: images ## The same in full length, an hour and more (SOAK_MINUTES=30 of random faults, SEED=a number for the same again)
 	@docker/tools.sh

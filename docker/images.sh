@@ -9,6 +9,7 @@ cd "$root_dir"
 
 rabbitmq_version=4.0.5
 elasticsearch_version=8.19.21
+opensearch_version=3.8.0
 base=joblogs-offline/debian:trixie
 registry_patience=8 # seconds within which a registry has to answer
 silent=$cache_dir/images-that-no-registry-gave
@@ -43,6 +44,7 @@ hash_of() { sha256sum | cut -c1-16; }
 base_inputs() { echo "trixie minbase ca-certificates $(uname -m)" | hash_of; }
 rabbitmq_inputs() { { base_inputs; cat docker/standin/rabbitmq/*; } | hash_of; }
 elasticsearch_inputs() { { base_inputs; echo $elasticsearch_version; cat docker/standin/elasticsearch/*; } | hash_of; }
+opensearch_inputs() { { base_inputs; echo $opensearch_version; cat docker/standin/opensearch/*; } | hash_of; }
 is_made_of() { [[ $(docker image inspect -f '{{index .Config.Labels "joblogs.inputs"}}' "$1" 2>/dev/null) == "$2" ]]; }
 
 build_base() {
@@ -69,6 +71,14 @@ build() {
     die "$1 could not be built; docker/.cache/build.log says why"
 }
 
+# fetch WHAT ARGUMENT...: of Maven's, which gets it from Maven Central.
+fetch() {
+  command -v mvn >/dev/null || install_packages "maven, to fetch $1" maven default-jre-headless
+  say "fetching $1 from Maven Central"
+  logged maven timeout 900 mvn --batch-mode --strict-checksums "${@:2}" ||
+    die "Maven Central did not give $1; docker/.cache/maven.log says why"
+}
+
 standin_rabbitmq() {
   image=joblogs-offline/rabbitmq:$rabbitmq_version
   is_made_of "$image" "$(rabbitmq_inputs)" && return
@@ -81,14 +91,25 @@ standin_elasticsearch() {
   image=joblogs-offline/elasticsearch:$elasticsearch_version
   is_made_of "$image" "$(elasticsearch_inputs)" && return
   build_base
-  command -v mvn >/dev/null || install_packages "maven, to fetch Elasticsearch" maven default-jre-headless
   rm -rf "$context"
   cp -r docker/standin/elasticsearch "$context"
-  say "fetching the core of Elasticsearch $elasticsearch_version from Maven Central"
-  logged maven timeout 900 mvn --batch-mode --strict-checksums dependency:copy -Dmdep.stripVersion=true \
+  fetch "the core of Elasticsearch $elasticsearch_version" dependency:copy -Dmdep.stripVersion=true \
     -Dartifact=org.elasticsearch.distribution.integ-test-zip:elasticsearch:$elasticsearch_version:zip \
-    -DoutputDirectory="$context" || die "Maven Central did not give Elasticsearch; docker/.cache/maven.log says why"
+    -DoutputDirectory="$context"
   build "$image" "$(elasticsearch_inputs)" "$context"
+  rm -rf "$context"
+}
+
+standin_opensearch() {
+  local context=$cache_dir/opensearch
+  image=joblogs-offline/opensearch:$opensearch_version
+  is_made_of "$image" "$(opensearch_inputs)" && return
+  build_base
+  rm -rf "$context"
+  cp -r docker/standin/opensearch "$context"
+  fetch "OpenSearch $opensearch_version" --file "$context/pom.xml" dependency:copy-dependencies \
+    -Dopensearch.version=$opensearch_version -DoutputDirectory="$context/jars"
+  build "$image" "$(opensearch_inputs)" "$context"
   rm -rf "$context"
 }
 
@@ -111,6 +132,12 @@ choose() {
   local official
   image=$(compose_image "$1") || die "compose.yaml, .env or a variable is not as it should be: above is what docker compose says"
   official=$(unset "${1^^}_IMAGE" && compose_image "$1" --env-file /dev/null)
+  obtain "$1" "$official"
+}
+
+# obtain SERVICE OFFICIAL: sees that the image is there; where no registry gives the official one, sets the stand-in.
+obtain() {
+  local official=$2
   if has_image "$image" || pull "$image"; then return; fi
   [[ $image == "$official" || $image == joblogs-offline/* ]] ||
     die "$image is neither here nor in a registry within reach: load it, or unset ${1^^}_IMAGE"
@@ -146,6 +173,21 @@ choose_servers() {
   done
 }
 
+# No service of compose.yaml has it.
+choose_opensearch() {
+  local official=opensearchproject/opensearch:$opensearch_version
+  image=$(setting OPENSEARCH_IMAGE)
+  image=${image:-$official}
+  obtain opensearch $official
+}
+
+choose_servers_with_opensearch() {
+  choose rabbitmq
+  echo "RABBITMQ_IMAGE=$image"
+  choose_opensearch
+  echo "OPENSEARCH_IMAGE=$image"
+}
+
 # keep FILE COMMAND: what it prints, at once or not at all; two runs at a time don't disturb each other.
 keep() {
   new=$cache_dir/$1.$$
@@ -155,6 +197,13 @@ keep() {
 }
 
 if [[ ${REFRESH-} ]]; then rm -f "$silent"; fi
-keep images.env choose_servers
-# The tests bring their own programs and have no use for ours in an image.
-if [[ ${1-} == programs ]]; then keep programs.env choose_programs; fi
+case ${1-} in
+  opensearch) keep opensearch.env choose_servers_with_opensearch ;;
+  # The tests bring their own programs and have no use for ours in an image.
+  "" | elasticsearch) keep images.env choose_servers ;;
+  programs)
+    keep images.env choose_servers
+    keep programs.env choose_programs
+    ;;
+  *) die "there is no engine $1: ENGINE is elasticsearch or opensearch" ;;
+esac

@@ -1,5 +1,5 @@
-//! The whole way, on real servers: the real programs, RabbitMQ and Elasticsearch in containers, and the simulated
-//! GitLab, which is the oracle. Each test has a virtual host, an index and a GitLab of its own; its name is a promise.
+//! The whole way, on real servers: the real programs, RabbitMQ and Elasticsearch (or OpenSearch) in containers, and the
+//! simulated GitLab, which is the oracle. Each test has a virtual host, an index and a GitLab of its own; its name is a promise.
 //! `make e2e` builds and fetches what is needed; `cargo test -p e2e --test e2e -- NAME` runs some of it.
 
 mod broker;
@@ -7,6 +7,7 @@ mod cast;
 mod chronicle;
 mod consumer;
 mod containers;
+mod engine;
 mod hook;
 mod interrupt;
 mod length;
@@ -34,6 +35,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use crate::containers::Act;
+use crate::engine::Engine;
 use crate::length::longest;
 use crate::seed::{SEED, seed};
 use crate::servers::{STRAINED, Servers};
@@ -53,37 +55,51 @@ struct Run {
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
+    let engine = match Engine::of_this_run() {
+        Ok(engine) => engine,
+        Err(error) => return fail(&error),
+    };
     let run = Arc::new(Run {
         runtime: Runtime::new().expect("the system has threads"),
         servers: OnceLock::new(),
     });
-    let trials: Vec<Trial> = tests::ALL.iter().map(|test| trial(&run, test)).collect();
+    let trials: Vec<Trial> = tests::ALL
+        .iter()
+        .map(|test| trial(&run, engine, test))
+        .collect();
     let some_will_run = trials.iter().any(|trial| !arguments.is_filtered_out(trial));
     if arguments.list || !some_will_run {
         return libtest_mimic::run(&arguments, trials).exit_code();
     }
     run.runtime.spawn(interrupt::clean_up());
-    match run.runtime.block_on(Servers::start()) {
+    match run.runtime.block_on(Servers::start(engine)) {
         Ok(servers) => run.servers.get_or_init(|| Arc::new(servers)),
-        Err(error) => {
-            eprintln!("e2e: {error:#}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(&error),
     };
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Err(error) = run.runtime.block_on(containers::remove_own()) {
-        eprintln!("e2e: {error:#}");
-        return ExitCode::FAILURE;
+        return fail(&error);
     }
     conclusion.exit_code()
 }
 
-fn trial(run: &Arc<Run>, test: &'static Test) -> Trial {
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("e2e: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// What the engine can't run is listed as ignored, with the reason.
+fn trial(run: &Arc<Run>, engine: Engine, test: &'static Test) -> Trial {
     let run = run.clone();
-    Trial::test(test.name, move || {
+    let trial = Trial::test(test.name, move || {
         let outcome = run.runtime.block_on(play(&run, test));
         outcome.map_err(|error| Failed::from(format!("{error:#}")))
-    })
+    });
+    let lacks = test.needs.iter().find_map(|need| engine.lacks(*need));
+    match lacks {
+        Some(why) => trial.with_kind(why).with_ignored_flag(true),
+        None => trial,
+    }
 }
 
 async fn play(run: &Run, test: &Test) -> Result<()> {

@@ -1,5 +1,5 @@
-//! One real RabbitMQ and one real Elasticsearch for all tests of a run. The settings are those of compose.yaml, in the
-//! form that both the official images and the stand-ins take.
+//! One real RabbitMQ and one real Elasticsearch, or OpenSearch, for all tests of a run. The settings are those of
+//! compose.yaml, in the form that both the official images and the stand-ins take.
 
 use std::env;
 use std::sync::Arc;
@@ -16,12 +16,9 @@ use testcontainers::{ContainerRequest, GenericImage, ImageExt as _};
 use tokio::sync::Mutex;
 
 use crate::containers::{self, Act, Port, Started};
+use crate::engine::Engine;
 
 const RABBITMQ: (&str, &str) = ("RABBITMQ_IMAGE", "rabbitmq:4.3-management");
-const ELASTICSEARCH: (&str, &str) = (
-    "ELASTICSEARCH_IMAGE",
-    "docker.elastic.co/elasticsearch/elasticsearch:9.5.6",
-);
 const AMQP: u16 = 5672;
 const MANAGEMENT: u16 = 15672;
 const HTTP: u16 = 9200;
@@ -39,9 +36,24 @@ pub(crate) const STRAINED: [(&str, &str); 4] = [
     ("node.processors", "1"),
 ];
 
+/// Settings that both engines have.
+const SETTINGS: [(&str, &str); 5] = [
+    ("discovery.type", "single-node"),
+    // Percentages would stop all writing on a big disk that is 95 % full.
+    ("cluster.routing.allocation.disk.watermark.low", "3gb"),
+    ("cluster.routing.allocation.disk.watermark.high", "2gb"),
+    (
+        "cluster.routing.allocation.disk.watermark.flood_stage",
+        "1gb",
+    ),
+    // Each time it looks at its disk, it lifts the block of a full one that a test has put.
+    ("cluster.info.update.interval", "30m"),
+];
+
 /// The servers, and how to reach them.
 #[derive(Clone)]
 pub(crate) struct Servers {
+    pub(crate) engine: Engine,
     pub(crate) rabbitmq: RabbitMq,
     pub(crate) elasticsearch: Elasticsearch,
     pub(crate) elasticsearch_port: u16,
@@ -52,14 +64,15 @@ pub(crate) struct Servers {
 
 impl Servers {
     /// Starts both and waits until they serve. The error is one sentence.
-    pub(crate) async fn start() -> Result<Self> {
+    pub(crate) async fn start(engine: Engine) -> Result<Self> {
         const WITHOUT_ENGINE: &str =
             "no Docker engine answers; run `make e2e`, which installs and starts one";
         let docker = containers::engine().await.context(WITHOUT_ENGINE)?;
         containers::remove_abandoned(&docker).await?;
         let started = {
             let ports = [AMQP, MANAGEMENT].map(Port::anywhere);
-            tokio::try_join!(rabbitmq(ports), elasticsearch(Port::anywhere(HTTP), &[]))
+            let elasticsearch = elasticsearch(engine, Port::anywhere(HTTP), &[]);
+            tokio::try_join!(rabbitmq(ports), elasticsearch)
         };
         let started = match started {
             Ok(started) => started,
@@ -71,6 +84,7 @@ impl Servers {
         let (rabbitmq, (container, port, password)) = started;
         let url = format!("http://127.0.0.1:{port}");
         Ok(Self {
+            engine,
             rabbitmq,
             elasticsearch: Elasticsearch::new(&url, "elastic", &password),
             elasticsearch_port: port,
@@ -92,9 +106,11 @@ impl Servers {
     /// The same with another Elasticsearch that has these settings too, for what is a whole cluster's. It can be started
     /// again.
     pub(crate) async fn with_own_elasticsearch(&self, settings: &[(&str, &str)]) -> Result<Self> {
-        let (container, port, password) = elasticsearch(Port::fixed(HTTP)?, settings).await?;
+        let started = elasticsearch(self.engine, Port::fixed(HTTP)?, settings);
+        let (container, port, password) = started.await?;
         let url = format!("http://127.0.0.1:{port}");
         Ok(Self {
+            engine: self.engine,
             rabbitmq: self.rabbitmq.clone(),
             elasticsearch: Elasticsearch::new(&url, "elastic", &password),
             elasticsearch_port: port,
@@ -104,7 +120,7 @@ impl Servers {
         })
     }
 
-    /// Makes a user of Elasticsearch with one role of its own name, which does not exist yet. In files: without native
+    /// Makes a user of Elasticsearch (not of OpenSearch) with one role of its own name, which does not exist yet. In files: without native
     /// users, as in a stand-in, there is no other way.
     pub(crate) async fn add_user(&self, name: &str) -> Result<(Elasticsearch, String)> {
         let password = random();
@@ -266,30 +282,24 @@ async fn rabbitmq(ports: [Port; 2]) -> Result<RabbitMq> {
     Ok(broker)
 }
 
-async fn elasticsearch(http: Port, settings: &[(&str, &str)]) -> Result<(String, u16, String)> {
+async fn elasticsearch(
+    engine: Engine,
+    http: Port,
+    settings: &[(&str, &str)],
+) -> Result<(String, u16, String)> {
     let password = random();
-    let mut request = containers::image(&image_name(ELASTICSEARCH))
-        .with_env_var("discovery.type", "single-node")
-        .with_env_var("xpack.security.enabled", "true")
-        .with_env_var("xpack.security.http.ssl.enabled", "false")
-        .with_env_var("ELASTIC_PASSWORD", &password)
-        // Percentages would stop all writing on a big disk that is 95 % full.
-        .with_env_var("cluster.routing.allocation.disk.watermark.low", "3gb")
-        .with_env_var("cluster.routing.allocation.disk.watermark.high", "2gb")
-        .with_env_var(
-            "cluster.routing.allocation.disk.watermark.flood_stage",
-            "1gb",
-        )
-        // Each time it looks at its disk, it lifts the block of a full one that a test has put.
-        .with_env_var("cluster.info.update.interval", "30m")
-        .with_env_var("ES_JAVA_OPTS", "-Xms512m -Xmx512m");
-    for (name, value) in settings {
+    let image = containers::image(&image_name(engine.image()));
+    let mut request = ContainerRequest::from(image);
+    for (name, value) in SETTINGS.iter().chain(settings) {
         request = request.with_env_var(*name, *value);
     }
-    let Started { id, ports } = start(ELASTICSEARCH, request, [http]).await?;
+    for (name, value) in engine.variables(&password) {
+        request = request.with_env_var(name, value);
+    }
+    let Started { id, ports } = start(engine.image(), request, [http]).await?;
     let [port] = ports;
     let server = Elasticsearch::new(&format!("http://127.0.0.1:{port}"), "elastic", &password);
-    eventually("Elasticsearch serves", READY, async || {
+    eventually(format!("{engine:?} serves"), READY, async || {
         server
             .ask("_cluster/health?wait_for_status=yellow&timeout=5s", None)
             .await

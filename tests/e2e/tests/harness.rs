@@ -1,5 +1,6 @@
 //! The harness itself: faults that do not happen would prove nothing.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
+use crate::engine::{Engine, Need};
 use crate::proxy::{Fault, Hold, Proxy, Side, Way};
+use crate::tests::{ALL, Test};
 use crate::world::World;
 
 /// What comes at all comes within this.
@@ -226,4 +229,26 @@ async fn ended(end: &mut TcpStream) -> Result<bool> {
         Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(true),
         other => bail!("no end but {other:?}"),
     }
+}
+
+/// Nobody is to believe that a test is played on OpenSearch when it is not.
+pub(crate) async fn what_opensearch_leaves_out_is_in_its_document(world: &World) -> Result<()> {
+    world.initmq().await?;
+    let document = include_str!("../../../docs/opensearch.md");
+    let listed: BTreeSet<&str> = document
+        .lines()
+        .filter_map(|row| row.strip_prefix("| `")?.split_once('`'))
+        .filter_map(|(name, _)| name.contains("::").then_some(name))
+        .collect();
+    let lacks = |test: &&Test| {
+        let lacks = |need: &Need| Engine::OpenSearch.lacks(*need).is_some();
+        test.needs.iter().any(lacks)
+    };
+    let left_out: BTreeSet<&str> = ALL.iter().filter(lacks).map(|test| test.name).collect();
+    ensure!(!left_out.is_empty(), "nothing is left out");
+    ensure!(
+        listed == left_out,
+        "{listed:?} are listed, {left_out:?} left out"
+    );
+    Ok(())
 }

@@ -78,7 +78,7 @@ fn says(manifest: &Value, indexed: u64, rejected: u64) -> Result<()> {
 async fn have_reasons(world: &World, job: &Job, count: u64) -> Result<Vec<Value>> {
     let query = json!({"bool": {"filter": [
         {"term": {"job_id": job.id().to_string()}},
-        {"term": {"error.type": "document_parsing_exception"}},
+        {"term": {"error.type": world.servers.engine.unreadable()}},
         {"term": {"error.status": 400}},
     ]}});
     let order = json!([{"line": "asc"}]);

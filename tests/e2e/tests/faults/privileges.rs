@@ -1,8 +1,8 @@
-//! The operator's role for Elasticsearch lacks something, until somebody mends it.
+//! The operator's user of Elasticsearch lacks a privilege or has another password, until somebody mends it.
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::elasticsearch::Elasticsearch;
 use e2e::gitlab::{Job, Trace};
 use serde_json::{Value, json};
@@ -14,14 +14,16 @@ const WRITER: &str = "writer";
 /// What the consumer needs on each of its indices.
 const PRIVILEGES: [&str; 3] = ["create_index", "read", "write"];
 const KINDS: [&str; 3] = ["lines", "jobs", "rejected"];
-/// Elasticsearch looks at the file of roles every 5 seconds.
+/// Elasticsearch looks at its files of users and roles every 5 seconds.
 const IN_FORCE: Duration = Duration::from_secs(20);
 const TRIED: Duration = Duration::from_secs(40);
 /// RabbitMQ's own counts are some seconds old.
 const COUNTED: Duration = Duration::from_secs(15);
 const INDEXED: Duration = Duration::from_secs(40);
 
-pub(crate) async fn a_missing_privilege_loses_nothing(world: &World) -> Result<()> {
+pub(crate) async fn missing_privileges_and_a_changed_password_lose_nothing(
+    world: &World,
+) -> Result<()> {
     world.set_up().await?;
     let listener = world.listener().await?;
     let (writer, password) = world.servers.add_user(WRITER).await?;
@@ -67,6 +69,34 @@ pub(crate) async fn a_missing_privilege_loses_nothing(world: &World) -> Result<(
     is_kept(world, &job).await?;
     may_write(world, &writer, &KINDS).await?;
     world.exact(&job, INDEXED).await?;
+
+    // Somebody changes the password, and finds out that the consumer had it too.
+    has_password(world, "something else").await?;
+    let job = world.job().trace(Trace::Lines(1_000)).finished();
+    listener.post(&job, &world.token).await?;
+    world
+        .until("the consumer names the refusal", TRIED, async || {
+            let named = consumer.faults().await?.context("it is ready")?;
+            ensure!(named.contains("401"), "it names {named:?}");
+            Ok(())
+        })
+        .await?;
+    is_kept(world, &job).await?;
+    has_password(world, &password).await?;
+    world.exact(&job, INDEXED).await?;
+    Ok(())
+}
+
+/// Gives the user this password, and waits until Elasticsearch takes it.
+async fn has_password(world: &World, password: &str) -> Result<()> {
+    world.servers.set_password(WRITER, password).await?;
+    let url = format!("http://127.0.0.1:{}", world.servers.elasticsearch_port);
+    let writer = Elasticsearch::new(&url, WRITER, password);
+    world
+        .until("the password is in force", IN_FORCE, async || {
+            writer.ask("_cluster/health", None).await
+        })
+        .await?;
     Ok(())
 }
 

@@ -4,13 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::elasticsearch::Elasticsearch;
 use e2e::gitlab::{Job, Trace};
 use futures_util::future::try_join_all;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
 
-use crate::consumer::Consumer;
 use crate::listener::Listener;
 use crate::middleman::{Answers, Middleman};
 use crate::queue::DEAD;
@@ -18,8 +16,6 @@ use crate::world::World;
 
 const JOBS: usize = 12;
 const LINES: u64 = 6_000;
-const WRITER: &str = "writer";
-const IN_FORCE: Duration = Duration::from_secs(20);
 const REFUSED: Duration = Duration::from_secs(40);
 /// RabbitMQ's own counts are some seconds old.
 const COUNTED: Duration = Duration::from_secs(15);
@@ -41,7 +37,7 @@ pub(crate) async fn a_cluster_that_takes_little_at_a_time_gets_all(world: &World
         let count = answers.get(&(status, error.to_owned()));
         count.copied().unwrap_or_default()
     };
-    let rejected = "es_rejected_execution_exception";
+    let rejected = world.servers.engine.overloaded();
     ensure!(
         seen(&requests, 413, "") > 0,
         "no body was too large: {requests:?}"
@@ -62,7 +58,7 @@ pub(crate) async fn a_cluster_that_takes_little_at_a_time_gets_all(world: &World
 pub(crate) async fn a_cluster_that_needs_its_operator_is_waited_for(world: &World) -> Result<()> {
     world.set_up().await?;
     let listener = world.listener().await?;
-    let (middleman, consumer, password) = consumer_of_a_user(world).await?;
+    let middleman = consumer_behind_middleman(world).await?;
     let of = |ago: i64| {
         let day = Timestamp::now() - (24 * ago).hours();
         world.job().trace(Trace::Lines(500)).finished_at(day)
@@ -105,53 +101,6 @@ pub(crate) async fn a_cluster_that_needs_its_operator_is_waited_for(world: &Worl
         set(world, setting, &Value::Null).await?;
         world.exact(&job, INDEXED).await?;
     }
-
-    // Somebody changes the password, and finds out that the consumer had it too.
-    world.servers.set_password(WRITER, "something else").await?;
-    has_password(world, "something else").await?;
-    let job = of(0);
-    listener.post(&job, &world.token).await?;
-    world
-        .until("the consumer names the refusal", REFUSED, async || {
-            let named = consumer.faults().await?.context("it is ready")?;
-            ensure!(named.contains("401"), "it names {named:?}");
-            Ok(())
-        })
-        .await?;
-    one_message_waits(world).await?;
-    world.servers.set_password(WRITER, &password).await?;
-    world.exact(&job, INDEXED).await?;
-    Ok(())
-}
-
-/// A consumer with a user of its own that may do everything, behind a middleman; and that user's password.
-async fn consumer_of_a_user(world: &World) -> Result<(Middleman, Consumer, String)> {
-    let (_, password) = world.servers.add_user(WRITER).await?;
-    let all = json!({"cluster": ["all"], "indices": [{"names": ["*"], "privileges": ["all"]}]});
-    world.servers.set_roles(&json!({WRITER: all})).await?;
-    has_password(world, &password).await?;
-    let middleman = Middleman::watching(world.servers.elasticsearch_port).await?;
-    let variables = [
-        ("JOBLOGS_ES_PORT", middleman.port().to_string()),
-        ("JOBLOGS_ES_USER", WRITER.to_owned()),
-        (
-            "JOBLOGS_ES_PASS_FILE",
-            world.secret("writer-pass", &password)?,
-        ),
-    ];
-    let consumer = world.consumer_with(&world.gitlab.url(), &variables).await?;
-    Ok((middleman, consumer, password))
-}
-
-/// Waits until Elasticsearch, which looks at its file of users every 5 seconds, takes this password.
-async fn has_password(world: &World, password: &str) -> Result<()> {
-    let url = format!("http://127.0.0.1:{}", world.servers.elasticsearch_port);
-    let writer = Elasticsearch::new(&url, WRITER, password);
-    world
-        .until("the password is in force", IN_FORCE, async || {
-            writer.ask("_cluster/health", None).await
-        })
-        .await?;
     Ok(())
 }
 

@@ -98,7 +98,7 @@ async fn is_exact_but_for_the_spoiled(world: &World, job: &Job, spoiled: u64) ->
     }
     let reason = json!({"bool": {"filter": [
         {"term": {"job_id": job.id().to_string()}},
-        {"term": {"error.type": "document_parsing_exception"}},
+        {"term": {"error.type": world.servers.engine.unreadable()}},
         {"term": {"error.status": 400}},
         {"exists": {"field": "message"}},
     ]}});
