@@ -64,6 +64,8 @@ pub(crate) async fn the_demo_shows_every_job_complete_and_what_people_ask(
         "Errors across all jobs",
         "One word across all jobs",
         "One job in order",
+        "Why jobs failed",
+        "The same failure again",
         "Where the time went",
     ] {
         let rows = said.split(title).nth(1);

@@ -2,6 +2,7 @@
 
 mod demo;
 mod doors;
+mod failures;
 mod faults;
 mod flood;
 mod forge;
@@ -114,6 +115,9 @@ tests! {
         harness::a_proxy_holds_a_connection_in_its_moment,
         harness::what_opensearch_leaves_out_is_in_its_document,
         judge::the_oracle_sees_lines_that_are_changed_missing_or_too_many,
+        failures::a_failed_job_says_why_and_where,
+        failures::a_failure_is_new_once_in_a_project,
+        failures::a_job_that_never_ran_says_why_in_gitlabs_words,
         happy::every_sample_is_exact,
         happy::several_jobs_at_once_are_exact,
         forge::b16_a_page_in_place_of_an_answer_is_never_indexed_and_ends_nothing,

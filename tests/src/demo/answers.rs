@@ -55,30 +55,27 @@ pub(super) async fn all(
         .await?;
     let found = &answer["aggregations"];
     let mut out = String::new();
-    classes(&found["failed"], &mut out);
-    signatures(&found["failed"], &mut out);
+    classes(&found["failed"], &mut out)?;
+    signatures(&found["failed"], &mut out)?;
     sections(&found["sections"]["names"], &mut out)?;
     states(&found["states"], &mut out)?;
     Ok(out)
 }
 
-fn classes(failed: &Value, out: &mut String) {
+fn classes(failed: &Value, out: &mut String) -> Result<()> {
     let rows = buckets(&failed["classes"]);
-    if rows.is_empty() {
-        return;
-    }
+    ensure!(!rows.is_empty(), "no job that failed says why");
     let count = &failed["doc_count"];
     writeln!(out, "\nWhy jobs failed   failure.class   {count} jobs").expect(IN_MEMORY);
     for row in rows {
         writeln!(out, "  {:>4}  {}", number(&row["doc_count"]), key(row)).expect(IN_MEMORY);
     }
+    Ok(())
 }
 
-fn signatures(failed: &Value, out: &mut String) {
+fn signatures(failed: &Value, out: &mut String) -> Result<()> {
     let rows = buckets(&failed["signatures"]);
-    if rows.is_empty() {
-        return;
-    }
+    ensure!(!rows.is_empty(), "no failure has a signature");
     writeln!(out, "\nThe same failure again   failure.pattern").expect(IN_MEMORY);
     writeln!(out, "  jobs   new  projects").expect(IN_MEMORY);
     for row in rows {
@@ -91,6 +88,7 @@ fn signatures(failed: &Value, out: &mut String) {
         )
         .expect(IN_MEMORY);
     }
+    Ok(())
 }
 
 fn sections(names: &Value, out: &mut String) -> Result<()> {

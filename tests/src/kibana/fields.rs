@@ -6,42 +6,22 @@ use serde_json::Value;
 
 use super::{Chart, FOR_KIBANA, Kql, Object, objects};
 
-/// Fields of manifests that the consumer is going to write.
-const ANNOUNCED: [&str; 12] = [
-    "failure.class",
-    "failure.line",
-    "failure.line_url",
-    "failure.message",
-    "failure.novel",
-    "failure.pattern",
-    "failure.signature",
-    "slowest_gap.gap_ms",
-    "slowest_gap.line",
-    "slowest_gap.line_url",
-    "slowest_gap.message",
-    "slowest_gap.section",
-];
+/// What all documents say of their job.
+const FACTS: &str = include_str!("../../../consumer/elasticsearch/facts.json");
 
 /// The fields of a data view's indices, by their full names.
 fn mapped(view: &str) -> BTreeSet<String> {
-    let (template, announced) = match view {
-        "joblogs-lines" => (
-            include_str!("../../../consumer/elasticsearch/lines.json"),
-            &[][..],
-        ),
-        "joblogs-jobs" => (
-            include_str!("../../../consumer/elasticsearch/jobs.json"),
-            &ANNOUNCED[..],
-        ),
-        "joblogs-rejected" => (
-            include_str!("../../../consumer/elasticsearch/rejected.json"),
-            &[][..],
-        ),
+    let own = match view {
+        "joblogs-lines" => include_str!("../../../consumer/elasticsearch/lines.json"),
+        "joblogs-jobs" => include_str!("../../../consumer/elasticsearch/jobs.json"),
+        "joblogs-rejected" => include_str!("../../../consumer/elasticsearch/rejected.json"),
         other => panic!("no template is for {other}"),
     };
-    let template: Value = serde_json::from_str(template).unwrap();
-    let mut fields = announced.iter().map(|it| (*it).to_owned()).collect();
-    walk(&template["template"]["mappings"], "", &mut fields);
+    let mut fields = BTreeSet::new();
+    for template in [FACTS, own] {
+        let template: Value = serde_json::from_str(template).unwrap();
+        walk(&template["template"]["mappings"], "", &mut fields);
+    }
     fields
 }
 

@@ -5,7 +5,6 @@ mod charts;
 mod documents;
 mod readme;
 mod searches;
-mod stand_in;
 
 use anyhow::{Context as _, Result, bail};
 use e2e::kibana::{FOR_KIBANA, FOR_OPENSEARCH_DASHBOARDS, Object, objects};
@@ -51,7 +50,6 @@ pub(crate) async fn the_readmes_questions_are_answered_without_kibana(world: &Wo
 async fn after_the_demo(world: &World) -> Result<Documents> {
     demo::show(world).await?;
     world.refresh().await?;
-    stand_in::map_failures(world).await?;
     Documents::read(world).await
 }
 
