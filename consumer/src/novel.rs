@@ -51,3 +51,43 @@ fn question(message: &Message, job: &Job, finding: &Finding, days: u32) -> Value
         }},
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use failure::{Ending, Investigation, Rules};
+    use notice::{InstanceName, JobId, ProjectId, Source};
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_ended_before_the_job_in_its_own_project() {
+        let message = Message::new(
+            InstanceName::parse("i").unwrap(),
+            ProjectId::parse("42").unwrap(),
+            JobId::parse("4711").unwrap(),
+            Source::Api,
+        );
+        let job = br#"{"id":4711,"status":"failed","created_at":"2026-11-22T10:00:00Z","finished_at":"2026-11-23T10:00:00Z"}"#;
+        let job = Job::parse(job).unwrap();
+        let ending = Ending {
+            status: "failed",
+            failure_reason: None,
+        };
+        let finding = Investigation::new(Arc::new(Rules::ours().unwrap())).conclude(&ending);
+        let question = question(&message, &job, &finding, 3);
+        assert_eq!(
+            question["query"]["bool"],
+            json!({
+                "filter": [
+                    {"term": {"instance": "i"}},
+                    {"term": {"project_id": "42"}},
+                    {"term": {"failure.signature": finding.signature}},
+                    {"range": {"@timestamp": {"gte": "2026-11-20T10:00:00Z", "lt": "2026-11-23T10:00:00Z"}}},
+                ],
+                "must_not": [{"term": {"job_id": "4711"}}],
+            })
+        );
+    }
+}

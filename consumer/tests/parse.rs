@@ -139,3 +139,50 @@ fn a_reader_that_goes_away_is_no_fault() {
     assert!(child.wait().unwrap().success(), "{said}");
     assert_eq!(said, "");
 }
+
+fn summary(words: &[&str]) -> Value {
+    let mut words = words.to_vec();
+    words.push("--summary");
+    documents(&parse(&words).output().unwrap()).pop().unwrap()
+}
+
+#[test]
+fn the_summary_says_why_the_job_failed_and_how_long_it_was_silent() {
+    let failed = summary(&[path(&trace("cargo-build.ts.log"))]);
+    assert_eq!(failed["failure"]["class"], "code");
+    assert_eq!(failed["failure"]["rule"], "rustc");
+    assert!(failed["slowest_gap"]["gap_ms"].is_u64(), "{failed}");
+    // By the runner's last words where nobody gives the job's facts.
+    for (name, class) in [
+        ("cancel-graceful.ts.log", "cancelled"),
+        ("timeout.plain.log", "timeout"),
+    ] {
+        assert_eq!(summary(&[path(&trace(name))])["failure"]["class"], class);
+    }
+    for name in ["hello.ts.log", "log-limit.ts.log"] {
+        assert_eq!(summary(&[path(&trace(name))])["failure"], Value::Null);
+    }
+}
+
+#[test]
+fn an_operators_rules_decide_and_a_fault_in_them_is_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yaml");
+    fs::write(
+        &rules,
+        "- id: types-differ\n  class: test\n  strength: cause\n  match: mismatched types$\n",
+    )
+    .unwrap();
+    let log = trace("cargo-build.ts.log");
+    let words = [path(&log), "--failure-rules", path(&rules)];
+    let failure = &summary(&words)["failure"];
+    assert_eq!(
+        (&failure["rule"], &failure["class"]),
+        (&"types-differ".into(), &"test".into())
+    );
+    fs::write(&rules, "- id: types-differ\n  class: test\n  match: '('\n").unwrap();
+    fails(
+        &words,
+        "rules.yaml of --failure-rules: line 3: rule types-differ: the pattern can't be used",
+    );
+}

@@ -15,7 +15,7 @@ const MOST_KNOWN: usize = 20;
 const MOST_ERRORS: usize = 12;
 /// Lines before the end.
 const TAIL: usize = 6;
-/// Rules that are remembered of one command; a rule is about one thing, and few go wrong at once.
+/// Rules that are remembered of one command, beside causes; few things go wrong at once.
 const MOST_MATCHES: usize = 32;
 
 /// A rule that took lines of a command.
@@ -62,11 +62,12 @@ impl Block {
     pub(crate) fn see(&mut self, line: &Line<'_>, rules: &Rules) {
         self.output += 1;
         let mut is_known = false;
-        for rule in rules.of_line(line.text) {
+        let rules_of_line = rules.of_line(line.text).filter(|_| !has_passed(line.text));
+        for rule in rules_of_line {
             let stages = &rules.get(rule).stages;
             if stages.is_empty() || stages.contains(&self.stage) {
                 is_known |= rules.get(rule).strength > Strength::Hint;
-                self.note(rule, line);
+                self.note(rule, line, rules);
             }
         }
         if is_known && self.known.len() < MOST_KNOWN {
@@ -81,10 +82,15 @@ impl Block {
         self.tail.push_back(RelevantLine::of(line));
     }
 
-    fn note(&mut self, rule: usize, line: &Line<'_>) {
+    fn note(&mut self, rule: usize, line: &Line<'_>, rules: &Rules) {
+        let (within, strength) = (rules.get(rule).within, rules.get(rule).strength);
         if let Some(found) = self.matches.iter_mut().find(|it| it.rule == rule) {
+            // What stood too far before was another matter.
+            if within.is_some_and(|most| self.output - found.last_at > most) {
+                found.first = RelevantLine::of(line);
+            }
             found.last_at = self.output;
-        } else if self.matches.len() < MOST_MATCHES {
+        } else if self.matches.len() < MOST_MATCHES || strength >= Strength::Cause {
             self.matches.push(Match {
                 rule,
                 first: RelevantLine::of(line),
@@ -97,4 +103,15 @@ impl Block {
     pub(crate) fn lines_after(&self, found: &Match) -> u64 {
         self.output - found.last_at
     }
+}
+
+/// `test a ... ok`, `  ✓ handles ENOSPC`: a test that went well tells of no failure, whatever it is called.
+fn has_passed(text: &str) -> bool {
+    let text = text.trim();
+    text.starts_with(['✓', '✔', '√'])
+        || text.starts_with("ok ")
+        || text.starts_with("PASS")
+        || text.starts_with("--- PASS")
+        || text.ends_with("... ok")
+        || text.contains(" PASSED")
 }

@@ -51,6 +51,7 @@ pub(crate) fn find(
     ending: &Ending<'_>,
 ) -> Finding {
     let winner = winner(rules, candidates(rules, block, closing, ending));
+    let winner = winner.map(|winner| naming(rules, block, winner));
     let class = winner
         .as_ref()
         .map_or(Class::Unknown, |it| rules.get(it.rule).class);
@@ -59,7 +60,10 @@ pub(crate) fn find(
         |winner| first_of(rules, block, closing, winner),
     );
     let pattern = first.map_or_else(
-        || class.as_str().to_owned(),
+        || match ending.failure_reason {
+            Some(reason) => format!("{}: {reason}", class.as_str()),
+            None => class.as_str().to_owned(),
+        },
         |line| pattern_of(rules, block, line, class, winner.as_ref()),
     );
     Finding {
@@ -68,7 +72,7 @@ pub(crate) fn find(
         signature: signature(&pattern),
         pattern,
         first: first.cloned(),
-        lines: lines(block, closing),
+        lines: lines(block, closing, first),
     }
 }
 
@@ -105,11 +109,23 @@ fn candidates<'a>(
     };
     let said = rules.of_job(ending.status, ending.failure_reason);
     let said = said.into_iter().map(|rule| of(rule, 0, None));
-    let printed =
-        matches(block, rules).map(|found| of(found.rule, found.last_at, Some(&found.first)));
-    let closed = closing.iter().flat_map(|line| {
-        let found = rules.of_line(&line.text);
-        found.map(|rule| of(rule, u64::MAX, None))
+    // The runner gave up, not the script: what the script printed before says nothing of it.
+    let is_of_runner = closing
+        .first()
+        .is_some_and(|it| it.text.starts_with("ERROR: Job failed (system failure)"));
+    let counts = move |found: &&Match| {
+        !is_of_runner
+            || block.command.is_none()
+            || rules.get(found.rule).strength >= Strength::Cause
+    };
+    let printed = matches(block, rules)
+        .filter(counts)
+        .map(|found| of(found.rule, found.last_at, Some(&found.first)));
+    let closed = closing.iter().flat_map(move |line| {
+        let found = rules
+            .of_line(&line.text)
+            .filter(|rule| rules.get(*rule).stages.is_empty());
+        found.map(move |rule| of(rule, u64::MAX, is_of_runner.then_some(line)))
     });
     said.chain(printed).chain(closed).collect()
 }
@@ -130,9 +146,28 @@ fn winner<'a>(rules: &Rules, candidates: Vec<Candidate<'a>>) -> Option<Candidate
     candidates.into_iter().nth(best)
 }
 
-/// The line that says what went wrong: the rule's own, unless that only counts.
+/// A rule that only counts gives way to the first one of its class that names what failed.
+fn naming<'a>(rules: &'a Rules, block: &'a Block, winner: Candidate<'a>) -> Candidate<'a> {
+    let rule = rules.get(winner.rule);
+    let names = |found: &&Match| {
+        let other = rules.get(found.rule);
+        other.class == rule.class && !other.summary && other.strength > Strength::Hint
+    };
+    let mut first_ones = matches(block, rules)
+        .filter(|it| rule.summary && names(it))
+        .collect::<Vec<_>>();
+    first_ones.sort_by_key(|found| found.first.number);
+    first_ones.first().map_or(winner, |found| Candidate {
+        rule: found.rule,
+        strength: rules.get(found.rule).strength,
+        at: found.last_at,
+        first: Some(&found.first),
+    })
+}
+
+/// The line that says what went wrong.
 fn first_of<'a>(
-    rules: &'a Rules,
+    rules: &Rules,
     block: &'a Block,
     closing: &'a [RelevantLine],
     winner: &Candidate<'a>,
@@ -141,19 +176,8 @@ fn first_of<'a>(
     if rule.strength == Strength::Verdict {
         return block.command.as_ref().or(closing.first());
     }
-    let names = |found: &&Match| {
-        let other = rules.get(found.rule);
-        other.class == rule.class && !other.summary && other.strength > Strength::Hint
-    };
     let own = winner.first.filter(|_| !rule.summary);
-    let of_class = || {
-        let lines = matches(block, rules)
-            .filter(names)
-            .map(|found| &found.first);
-        lines.min_by_key(|line| line.number)
-    };
-    own.or_else(of_class)
-        .or_else(|| block.errors.first())
+    own.or(block.errors.first())
         .or(winner.first)
         .or_else(|| first_of_unknown(block, closing))
 }
@@ -169,7 +193,11 @@ fn first_of_unknown<'a>(block: &'a Block, closing: &'a [RelevantLine]) -> Option
 }
 
 /// The lines that matter, each once, in order.
-fn lines(block: &Block, closing: &[RelevantLine]) -> Vec<RelevantLine> {
+fn lines(
+    block: &Block,
+    closing: &[RelevantLine],
+    first: Option<&RelevantLine>,
+) -> Vec<RelevantLine> {
     let first_matches = block.matches.iter().map(|found| &found.first);
     let mut lines: Vec<&RelevantLine> = block
         .command
@@ -183,7 +211,13 @@ fn lines(block: &Block, closing: &[RelevantLine]) -> Vec<RelevantLine> {
     lines.sort_by_key(|line| line.number);
     lines.dedup_by_key(|line| line.number);
     if lines.len() > MOST_LINES {
-        lines.drain(MOST_LINES - LAST_LINES..lines.len() - LAST_LINES);
+        let middle = MOST_LINES - LAST_LINES - 1..lines.len() - LAST_LINES;
+        let first = lines[middle.clone()]
+            .iter()
+            .copied()
+            .find(|it| Some(*it) == first);
+        let kept = first.unwrap_or(lines[middle.start]);
+        lines.splice(middle, [kept]);
     }
     lines.into_iter().cloned().collect()
 }

@@ -171,16 +171,14 @@ impl Investigation {
         let hands_on = hands_on(command);
         let is_silent = self.current.output == 0;
         let rules = &self.rules;
-        let fits = |before: &Block, may_overtake: bool| {
-            hands_on && decide::knows_a_failure(before, rules)
-                || is_silent && may_overtake && decide::ends_in_failure(before, rules)
+        let overtook = |before: &Block| {
+            let last = before.tail.back();
+            is_silent && last.is_some_and(|it| is_of_shell(&it.text))
         };
-        let previous = self.previous.filter(|before| fits(before, true));
-        let failed = previous.or_else(|| {
-            let is_shells =
-                |before: &Block| before.tail.back().is_some_and(|it| is_of_shell(&it.text));
-            self.earlier
-                .filter(|before| fits(before, is_shells(before)))
+        let mut before = [self.previous, self.earlier].into_iter().flatten();
+        let failed = before.find(|before| {
+            hands_on && decide::knows_a_failure(before, rules)
+                || overtook(before) && decide::ends_in_failure(before, rules)
         });
         match failed {
             Some(before) => Block {
@@ -241,8 +239,13 @@ mod tests {
         stages.iter().map(of).collect::<String>() + END + "\n"
     }
 
+    fn rules() -> Arc<Rules> {
+        static RULES: LazyLock<Arc<Rules>> = LazyLock::new(|| Arc::new(Rules::ours().unwrap()));
+        RULES.clone()
+    }
+
     fn finding(log: &str) -> Finding {
-        let mut investigation = Investigation::new(Arc::new(Rules::ours().unwrap()));
+        let mut investigation = Investigation::new(rules());
         let mut parser = trace::Parser::new(trace::Options::default());
         parser.push(log.as_bytes(), &mut |line| investigation.see(&line));
         parser.finish(&mut |line| investigation.see(&line));
@@ -385,5 +388,115 @@ mod tests {
         let last = finding.lines.last().unwrap();
         assert!(last.text.starts_with(FAILED), "{last:?}");
         assert_eq!(finding.first.unwrap().number, 2);
+    }
+
+    #[test]
+    fn what_the_runner_says_itself_counts_before_what_the_script_printed() {
+        let script = log(&[("step_script", &[&*command("./ci.sh"), CODE, "retrying"])]);
+        for (words, class) in [
+            (
+                " (system failure): pods \"x\" not found",
+                Class::Infrastructure,
+            ),
+            (
+                ": execution took longer than 1h0m0s seconds",
+                Class::Timeout,
+            ),
+            (
+                ": script timeout: context deadline exceeded",
+                Class::Timeout,
+            ),
+            (": canceled", Class::Cancelled),
+        ] {
+            let finding = finding(&script.replace(": exit code 1", words));
+            assert_eq!(finding.class, class, "{words}: {finding:#?}");
+        }
+        let lost = script.replace(": exit code 1", " (system failure): pods \"x\" not found");
+        assert!(finding(&lost).first.unwrap().text.starts_with(FAILED));
+        let cancelled = Investigation::new(rules());
+        let ending = Ending {
+            status: "canceled",
+            failure_reason: None,
+        };
+        assert_eq!(cancelled.conclude(&ending).class, Class::Cancelled);
+    }
+
+    #[test]
+    fn a_job_without_a_log_is_told_by_gitlabs_reason() {
+        let of = |reason| {
+            let ending = Ending {
+                status: "failed",
+                failure_reason: Some(reason),
+            };
+            Investigation::new(rules()).conclude(&ending)
+        };
+        let (runner, user) = (of("runner_unsupported"), of("user_blocked"));
+        assert_eq!(runner.class, Class::Configuration);
+        assert_eq!(runner.pattern, "configuration: runner_unsupported");
+        assert_ne!(runner.signature, user.signature);
+    }
+
+    #[test]
+    fn the_signature_is_made_of_what_names_the_failure() {
+        for (lines, pattern) in [
+            (
+                &["bash: line 3: helmm: command not found"][..],
+                "command-not-found: helmm",
+            ),
+            (
+                &[
+                    "FAILED tests/test_a.py::test_b - assert 3 == 4",
+                    "1 failed, 2 passed in 0.03s",
+                ],
+                "FAILED <path>/test_a.py::test_b - assert <n> == <n>",
+            ),
+            (
+                &["  ✓ reports No space left on device", CODE],
+                "main.c:<n>:<n>: error: 'x' undeclared",
+            ),
+        ] {
+            let finding = finding(&log(&[("step_script", lines)]));
+            assert_eq!(finding.pattern, pattern, "{finding:#?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_far_from_the_end_is_no_hint() {
+        let mut lines = vec![MISSING];
+        lines.extend(["fine"; 20]);
+        assert_eq!(
+            finding(&log(&[("step_script", &lines)])).class,
+            Class::Unknown
+        );
+        lines.push("cp: cannot stat 'dist': No such file or directory");
+        let near = finding(&log(&[("step_script", &lines)]));
+        assert_eq!(near.class, Class::Configuration);
+        assert!(near.first.unwrap().text.starts_with("cp: "));
+    }
+
+    #[test]
+    fn the_first_line_and_the_last_are_among_those_that_matter() {
+        let many: Vec<String> = (0..20)
+            .map(|it| format!("cat: a{it}: No such file or directory"))
+            .collect();
+        let mut lines: Vec<&str> = many.iter().map(String::as_str).collect();
+        lines.extend(["ERROR thing"; 12]);
+        lines.push("dd: error writing 'x': No space left on device");
+        lines.extend(["ERROR: Could not find a version that satisfies the requirement x"; 12]);
+        lines.extend(["fine"; 10]);
+        let finding = finding(&log(&[("step_script", &lines)]));
+        assert_eq!(finding.rule.as_deref(), Some("disk-full"));
+        assert!(finding.lines.len() <= 40, "{}", finding.lines.len());
+        assert!(finding.lines.contains(&finding.first.unwrap()));
+        assert!(finding.lines.last().unwrap().text.starts_with(FAILED));
+    }
+
+    #[test]
+    fn sections_of_the_jobs_own_are_no_stages_whatever_they_are_called() {
+        let inner = format!(
+            "section_start:1795476788:build_script\r\u{1b}[0KInner\n{CODE}\nsection_end:1795476788:build_script\r\u{1b}[0K"
+        );
+        let finding = finding(&log(&[("step_script", &[&*inner, "fine"])]));
+        assert_eq!(finding.class, Class::Code);
     }
 }

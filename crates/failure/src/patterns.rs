@@ -9,9 +9,14 @@ use std::fmt;
 use aho_corasick::AhoCorasick;
 use regex::bytes::{Regex, RegexBuilder};
 use regex_filtered::{mapper, model::Model};
+use regex_syntax::hir::{Capture, Hir, HirKind, Repetition};
 
 /// Letters of a word that is looked for.
 const SHORTEST_WORD: usize = 3;
+/// Repetitions of a part that are looked for as a word: `[0-9]{64}` has too many words of 64 letters.
+const MOST_REPEATED: u32 = 4;
+/// Bytes of a compiled pattern: what is larger takes milliseconds for a line.
+const LARGEST: usize = 128 << 10;
 /// Bytes that a search with one pattern may take for what it has learnt of it, for each thread that searches.
 const CACHE: usize = 256 << 10;
 
@@ -37,7 +42,7 @@ impl Patterns {
         let mut compiled = Vec::new();
         for pattern in patterns {
             let syntax = regex_syntax::parse(pattern).map_err(|error| error.to_string())?;
-            mapper.push(Model::new(&syntax).map_err(|error| error.to_string())?);
+            mapper.push(Model::new(&weakened(syntax)).map_err(|error| error.to_string())?);
             compiled.push(compile(pattern).map_err(|error| error.to_string())?);
         }
         let (mapper, words) = mapper.build();
@@ -73,10 +78,40 @@ impl Patterns {
     }
 }
 
+/// The same with fewer repetitions: what has more of them has these too.
+fn weakened(syntax: Hir) -> Hir {
+    match syntax.into_kind() {
+        HirKind::Empty => Hir::empty(),
+        HirKind::Literal(literal) => Hir::literal(literal.0),
+        HirKind::Class(class) => Hir::class(class),
+        HirKind::Look(look) => Hir::look(look),
+        HirKind::Repetition(it) => {
+            let sub = Box::new(weakened(*it.sub));
+            if it.min <= MOST_REPEATED {
+                return Hir::repetition(Repetition { sub, ..it });
+            }
+            let (min, max, greedy) = (MOST_REPEATED, None, it.greedy);
+            Hir::repetition(Repetition {
+                min,
+                max,
+                greedy,
+                sub,
+            })
+        }
+        HirKind::Capture(it) => {
+            let sub = Box::new(weakened(*it.sub));
+            Hir::capture(Capture { sub, ..it })
+        }
+        HirKind::Concat(parts) => Hir::concat(parts.into_iter().map(weakened).collect()),
+        HirKind::Alternation(parts) => Hir::alternation(parts.into_iter().map(weakened).collect()),
+    }
+}
+
 /// A pattern as rules have it: for ASCII classes, over text that may be anything.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern)
         .unicode(false)
+        .size_limit(LARGEST)
         .dfa_size_limit(CACHE)
         .build()
 }
@@ -107,5 +142,15 @@ mod tests {
             assert_eq!(found, right, "{line:?}");
         }
         assert!(Patterns::new(["("]).is_err());
+    }
+
+    #[test]
+    fn repetitions_take_no_memory_and_too_many_are_refused() {
+        let patterns = Patterns::new(["^[0-9]{64}$", "[ab]{64}c", "(ab){3}"]).unwrap();
+        let digits = "7".repeat(64);
+        let found: Vec<usize> = patterns.of(digits.as_bytes()).collect();
+        assert_eq!(found, [0]);
+        assert_eq!(patterns.of(b"xabababx").collect::<Vec<_>>(), [2]);
+        assert!(Patterns::new(["(x{1,100}){1,100}y"]).is_err());
     }
 }

@@ -8,16 +8,15 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use crate::{
-    Class,
-    patterns::{Patterns, compile},
-    prefix,
-};
+use crate::{Class, patterns::Patterns, prefix, stage};
 
 /// The rules that come with the program.
 const OURS: &str = include_str!("../rules.yaml");
 /// Bytes of a line that rules look at: what a line is, it says early.
-pub(crate) const HEAD: usize = 512;
+pub(crate) const HEAD: usize = 2048;
+
+/// GitLab's statuses of jobs that did not go well.
+const STATUSES: [&str; 2] = ["failed", "canceled"];
 
 /// How much a rule's line says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -209,7 +208,13 @@ fn head(text: &str) -> &[u8] {
 fn explained(rule: &Rule, rules: &[Rule]) -> Result<Vec<usize>, RulesError> {
     let find = |id: &String| {
         let found = rules.iter().position(|other| other.id.value == *id);
-        found.ok_or_else(|| fault(rule, format!("it explains {id}, and there is no such rule")))
+        let found = found
+            .ok_or_else(|| fault(rule, format!("it explains {id}, and there is no such rule")))?;
+        if rules[found].explains.contains(&rule.id.value) {
+            let reason = format!("it explains {id}, which explains it: neither would decide");
+            return Err(fault(rule, reason));
+        }
+        Ok(found)
     };
     rule.explains.iter().map(find).collect()
 }
@@ -237,20 +242,53 @@ fn check(rule: &Rule) -> Result<(), RulesError> {
         let reason = "an id is lower-case letters, digits and dashes";
         return Err(fault(rule, reason.into()));
     }
+    if rule.class == Class::Unknown {
+        return Err(fault(
+            rule,
+            "a rule that decides has another class than unknown".into(),
+        ));
+    }
+    let mut stages = rule.stages.iter();
+    if let Some(stage) = stages.find(|it| !stage::is_known(it)) {
+        return Err(fault(
+            rule,
+            format!("the runner has no stage {stage:?} in which a job can fail"),
+        ));
+    }
+    let mut statuses = rule.statuses.iter();
+    if let Some(status) = statuses.find(|it| !STATUSES.contains(&it.as_str())) {
+        let reason = format!("a job that did not go well is one of {STATUSES:?}, not {status:?}");
+        return Err(fault(rule, reason));
+    }
     let Some(pattern) = &rule.pattern else {
+        if !rule.examples.is_empty() || !rule.counter_examples.is_empty() {
+            return Err(fault(rule, "it has examples and no match".into()));
+        }
         if rule.failure_reasons.is_empty() && rule.statuses.is_empty() {
             let reason = "it needs match, failure_reasons or statuses";
             return Err(fault(rule, reason.into()));
         }
         return Ok(());
     };
-    let regex = compile(&pattern.value).map_err(|error| RulesError::Rule {
+    let wrong = |reason: String| RulesError::Rule {
         line: pattern.defined.line(),
         id: rule.id.value.clone(),
-        reason: format!("the pattern is none: {}", one_line(&error)),
-    })?;
-    if regex.is_match(b"") {
-        return Err(fault(rule, "the pattern takes every line".into()));
+        reason,
+    };
+    if pattern.value.contains('\n') {
+        return Err(wrong(
+            "the pattern has a line end, and a line has none".into(),
+        ));
+    }
+    let patterns = Patterns::new([pattern.value.as_str()])
+        .map_err(|error| wrong(format!("the pattern can't be used: {}", one_line(&error))))?;
+    let regex = patterns.get(0);
+    if regex.is_match(b"")
+        || ["a", "7", "-", " "]
+            .iter()
+            .all(|it| regex.is_match(it.as_bytes()))
+    {
+        return Err(wrong("the pattern takes every line".into()));
     }
     if let Some(line) = rule.examples.iter().find(|it| !regex.is_match(head(it))) {
         return Err(fault(
@@ -281,7 +319,13 @@ fn one_line(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     let last = text.lines().rev().find(|line| !line.trim().is_empty());
     let last = last.unwrap_or_default().trim();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+    let last = last.strip_prefix("error: ").unwrap_or(last);
+    // The line is said before it.
+    let end = last.find(" at line ").unwrap_or(last.len());
+    match &last[..end] {
+        text if text.starts_with("multiple YAML documents") => "it holds several documents".into(),
+        text => text.split(", set ").next().unwrap_or(text).to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -314,7 +358,7 @@ mod tests {
         for (more, expected) in [
             (
                 "- id: b\n  class: code\n  match: '(x'\n",
-                "line 6: rule b: the pattern is none: unclosed group",
+                "line 6: rule b: the pattern can't be used: unclosed group",
             ),
             (
                 "- id: b\n  class: code\n  mach: x\n",
@@ -337,6 +381,39 @@ mod tests {
                 "- id: b\n  class: code\n  match: 'x*'\n",
                 "rule b: the pattern takes every line",
             ),
+            (
+                "- id: b\n  class: unknown\n  match: x\n",
+                "rule b: a rule that decides",
+            ),
+            (
+                "- id: b\n  class: code\n  match: .\n",
+                "rule b: the pattern takes every line",
+            ),
+            (
+                "- id: b\n  class: code\n  match: |\n    x\n",
+                "rule b: the pattern has a line end",
+            ),
+            (
+                "- id: b\n  class: code\n  match: x\n  stages: [tests]\n",
+                "rule b: the runner has no stage \"tests\"",
+            ),
+            (
+                "- id: b\n  class: code\n  statuses: [cancelled]\n",
+                "rule b: a job that did not",
+            ),
+            (
+                "- id: b\n  class: code\n  statuses: [failed]\n  examples: [x]\n",
+                "rule b: it has examples",
+            ),
+            (
+                "- id: b\n  class: code\n  match: x\n  explains: [b]\n",
+                "rule b: it explains b, which",
+            ),
+            (
+                "- id: b\n  class: code\n  match: '(x{1,100}){1,100}y'\n",
+                "rule b: the pattern can't be used",
+            ),
+            ("- id: b\n  id: c\n", "duplicate mapping key: id"),
             (
                 "- id: b\n  class: code\n  match: x\n  explains: [c]\n",
                 "rule b: it explains c",

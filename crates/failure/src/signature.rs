@@ -12,13 +12,14 @@ const LONGEST: usize = 300;
 static CHANGING: LazyLock<Regex> = LazyLock::new(|| {
     let parts = [
         // Codes that say what happened: they stay.
-        r"(?<code>\bHTTP/[0-9.]+ [0-9]{3}\b|\b(?i:returned error|status(?: code)?|http error|error code)[: ]+[0-9]{3}\b|\[Errno -?[0-9]+\]|\bcurl: \([0-9]+\))",
+        r"(?<code>\b(?i:http)[/ ][0-9.]*[ :]*[0-9]{3}\b|\b(?i:returned error|status(?: code)?|response code|http error|error code|exit(?:ed with)? code|exit status|errno)[:= ]+[0-9]{1,3}\b|\[Errno -?[0-9]+\]|\bcurl: \([0-9]+\)|\b[A-Z]{2,5}-[0-9]{3,6}\b|\bERROR [0-9]{4} \([0-9A-Z]{5}\))",
         r"(?<url>\b[a-z][a-z0-9+.-]*://[^\s'`)>\]\x22]+)",
         r"(?<uuid>\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b)",
-        r"(?<time>\b[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:[.,][0-9]+)?)?(?:Z|\b ?[+-][0-9]{2}:?[0-9]{2}\b)?|\b(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?(?:[0-9]{1,2} )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{1,4}(?: [0-9]{4})?\b|\b[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?\b)",
+        r"(?<time>\b[0-9]{8}T[0-9]{6}Z?\b|\b[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}\b|\b[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:[.,][0-9]+)?)?(?:Z|\b ?[+-][0-9]{2}:?[0-9]{2}\b)?|\b(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?(?:[0-9]{1,2} )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{1,4}(?: [0-9]{4})?\b|\b[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?\b)",
         r"(?<path>(?:[A-Za-z]:\\|\\\\)[^\s:'\x22`<>|]+|(?:~|\.{1,2})?(?:/[\w.@+~%=-]+)+/?|\b[\w.@+~%=-]+(?:/[\w.@+~%=-]+)+)",
-        r"(?<hash>\b0x[0-9a-fA-F]+\b|\b(?:sha[0-9]+[:-])?[0-9a-f]{7,128}\b)",
-        r"(?<temporary>\b(?:tmp|temp)[-_.]?[0-9A-Za-z_]*[0-9][0-9A-Za-z_]*\b|\btmp[0-9A-Za-z_]{6,}\b)",
+        r"(?<hash>\b0x[0-9a-fA-F]+\b|(?:\b|-)(?:sha[0-9]+[:-])?(?:[0-9a-f]{7,128}|[0-9A-F]{7,128})\b)",
+        r"(?<duration>\b(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|h|m|s))+\b)",
+        r"(?<temporary>\b(?:tmp|temp)[-_.]?[0-9A-Za-z_]*[0-9][0-9A-Za-z_]*\b|\btmp[.]?[0-9A-Za-z_]{6,}\b)",
         r"(?<number>(?:\b|-)[0-9]+(?:[.,_][0-9]+)*(?: ?(?:%|(?:ns|us|ms|s|sec|secs|seconds?|minutes?|mins?|m|h|[KMGT]i?B|bytes?|B|k|kB)\b))?)",
     ];
     Regex::new(&parts.join("|")).expect("the parts are patterns")
@@ -29,7 +30,7 @@ static SPACE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\s+").expect("a pa
 /// A line without what differs each time: `<n>`, `<time>`, `<hash>`, `<path>` and the like stand for it. The
 /// last part of a path stays, unless it is a temporary file's, as does what names a kind of error (`E0308`).
 pub fn pattern(line: &str) -> String {
-    let line = crate::prefix::strip(line.trim());
+    let line = crate::prefix::strip(line.trim()).trim_start();
     let line = SPACE.replace_all(line, " ");
     let replaced = CHANGING.replace_all(&line, replacement);
     let end = replaced.floor_char_boundary(LONGEST);
@@ -104,7 +105,9 @@ fn path(text: &str) -> String {
             && suffix.len() <= 5
             && suffix.starts_with(|it: char| it.is_ascii_alphabetic())
     });
-    if !is_rooted && !has_suffix && parts.len() < 3 {
+    // `github.com/acme/yaml` names a thing, wherever it lies.
+    let is_name = !is_rooted && is_host(parts.first().copied().unwrap_or_default());
+    if is_name || !is_rooted && !has_suffix && parts.len() < 3 {
         return digits(text);
     }
     let is_temporary = parts
@@ -115,7 +118,17 @@ fn path(text: &str) -> String {
     if is_temporary {
         return "<path>".into();
     }
+    // What mktemp makes.
+    if last.starts_with("tmp.") {
+        return "<path>/<tmp>".into();
+    }
     format!("<path>/{}", digits(last))
+}
+
+/// `github.com`, and not `src` or `v1.2`.
+fn is_host(text: &str) -> bool {
+    let end = text.rsplit_once('.').map_or("", |(_, end)| end);
+    end.len() >= 2 && end.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
 /// Hashes have letters and digits; what has only one of them is a word or a number.
@@ -207,6 +220,39 @@ mod tests {
             ),
         ] {
             assert_eq!(pattern(line), expected);
+        }
+    }
+
+    #[test]
+    fn the_same_failure_at_another_time_has_the_same_pattern() {
+        for (one, other) in [
+            ("after 1m30.004s", "after 2m1.7s"),
+            ("took 1h2m3s", "took 3h12m44s"),
+            ("main-3f2a1b9c x", "main-deadbee1 x"),
+            ("web-6b7f9c8d5-x", "web-7d8c9b6f4-x"),
+            ("RequestId: 4442587FB7D0A2F9", "RequestId: 1242587FB7D0A2AA"),
+            ("/x/tmp.AbCdEfGhIj gone", "/x/tmp.KlMnOpQrSt gone"),
+            ("at 20261123T100000Z", "at 20261124T110000Z"),
+            (
+                "2026-11-23 10:00:00.123  INFO x",
+                "2026-11-24 11:00:00.456 INFO x",
+            ),
+        ] {
+            assert_eq!(pattern(one), pattern(other));
+        }
+    }
+
+    #[test]
+    fn what_says_something_else_has_another_pattern() {
+        for (one, other) in [
+            ("upload status=404", "upload status=503"),
+            ("HTTP 404", "HTTP 500"),
+            ("exited with code 137", "exited with code 2"),
+            ("ORA-00942: x", "ORA-01017: x"),
+            ("ERROR 1064 (42000)", "ERROR 1045 (28000)"),
+            ("needs github.com/x/yaml", "needs github.com/z/yaml"),
+        ] {
+            assert_ne!(pattern(one), pattern(other));
         }
     }
 

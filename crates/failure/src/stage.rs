@@ -6,7 +6,7 @@ use trace::Line;
 ///
 /// gitlab-runner `common/build.go`: `executeStage` and the order in `executeScript`. `archive_cache` is not
 /// among them: what goes wrong with a cache fails no job.
-const WORK: [&str; 12] = [
+const WORK: [&str; 13] = [
     "resolve_secrets",
     "prepare_executor",
     "prepare_script",
@@ -18,17 +18,17 @@ const WORK: [&str; 12] = [
     "step_script",
     "step_release",
     "step_run",
+    "upload_artifacts",
     "upload_artifacts_on_success",
 ];
 
 /// Sections that come after the failure, if there was one.
-const AFTERMATH: [&str; 6] = [
+const AFTERMATH: [&str; 5] = [
     "after_script",
     "archive_cache",
     "archive_cache_on_failure",
     "upload_artifacts_on_failure",
     "cleanup_file_variables",
-    "cleanup",
 ];
 
 /// Where a line stands.
@@ -42,10 +42,15 @@ pub(crate) enum Stage<'a> {
     Between,
 }
 
-/// The stage of a line: the last one opened of the runner's, as sections that the job opened itself and left
-/// open may lie below or above it.
+/// Whether it is a stage in which a job can fail.
+pub(crate) fn is_known(name: &str) -> bool {
+    WORK.contains(&name)
+}
+
+/// The stage of a line: the first one opened of the runner's, for sections that the job opens within it may have
+/// such names too.
 pub(crate) fn of<'a>(line: &Line<'a>) -> Stage<'a> {
-    let mut open = line.section_path.iter().rev().map(trace::OpenSection::name);
+    let mut open = line.section_path.iter().map(trace::OpenSection::name);
     open.find_map(by_name).unwrap_or(Stage::Between)
 }
 
