@@ -188,8 +188,13 @@ fn priority(names: &Names, kind: Kind) -> usize {
 mod tests {
     use notice::{IndexName, IndexPatterns};
 
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
-    use crate::flags::{DatePlace, Naming};
+    use crate::{
+        flags::{DatePlace, Naming},
+        manifest::hex,
+    };
 
     fn names(name: &str) -> Names {
         let name = IndexName::parse(name).unwrap();
@@ -283,6 +288,22 @@ mod tests {
                 "joblogs-joblogs-retention"
             ]
         );
+    }
+
+    /// What the objects of `VERSION` are: whoever changes one raises the version, or an installation that has the
+    /// older ones would not be told of it.
+    const OF_VERSION: (u64, &str) = (1, "f37a1d987362f0a0");
+
+    #[test]
+    fn a_change_of_an_object_is_a_new_version() {
+        let names = names("joblogs");
+        let mut objects = components(&names, None).unwrap();
+        objects.extend(Kind::ALL.map(|kind| template(&names, kind, None)));
+        objects.extend(roles(&names).unwrap());
+        objects.push(lifecycle(&names, 30).unwrap());
+        let all: Vec<String> = objects.iter().map(|it| it.body.to_string()).collect();
+        let digest = hex(&Sha256::digest(all.concat()));
+        assert_eq!((VERSION, &digest[..16]), OF_VERSION);
     }
 
     #[test]

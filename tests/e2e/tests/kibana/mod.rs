@@ -3,6 +3,7 @@
 
 mod charts;
 mod documents;
+mod fields;
 mod readme;
 mod searches;
 
@@ -44,6 +45,7 @@ pub(crate) async fn every_saved_search_and_panel_finds_what_the_demo_did(
 
 pub(crate) async fn the_readmes_questions_are_answered_without_kibana(world: &World) -> Result<()> {
     let documents = after_the_demo(world).await?;
+    fields::check(world, &documents).await?;
     readme::check(world, &documents).await
 }
 
