@@ -1,4 +1,4 @@
-//! Real logs of jobs that failed, each labelled by a person: how often the class is right, which signatures are
+//! Real logs of jobs that failed, each labelled when it was made: how often the class is right, which signatures are
 //! the same, and which are not.
 //!
 //! `logs/README.md` says how they were made. The rules were written with the logs marked `dev` at hand; those
