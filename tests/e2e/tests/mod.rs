@@ -148,6 +148,7 @@ tests! {
         retention::names_with_the_date_behind_are_read_too,
         retention::it_outlives_an_elasticsearch_that_is_away_and_ends_on_sigterm,
         rights::d27_our_containers_are_nobody_and_write_nothing,
+        rights::d27_each_service_finds_the_secrets_that_it_names,
         links::d28_a_wrong_certificate_is_named_with_its_link_and_a_right_one_is_green,
         links::several_gitlabs_have_tokens_secrets_and_authorities_of_their_own,
         doors::d22_only_right_secrets_publish_and_two_are_right_while_rotating,

@@ -185,6 +185,40 @@ pub(crate) async fn d27_our_containers_are_nobody_and_write_nothing(world: &Worl
     Ok(())
 }
 
+pub(crate) async fn d27_each_service_finds_the_secrets_that_it_names(world: &World) -> Result<()> {
+    // Each test ends with a look at the queues.
+    world.initmq().await?;
+    let script = read("docker/passwords.sh")?;
+    let handed = |volume: &str, file: &str| {
+        let is_handed = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            matches!(words[..], ["hand", _, to, name, ..] if to == volume && name == file)
+        };
+        script.lines().any(is_handed)
+            || script.contains(&format!("write /passwords/{volume}/{file} "))
+    };
+    let compose = read("compose.yaml")?;
+    let compose: Value = serde_saphyr::from_str(&compose)?;
+    let mut named = 0;
+    for (service, settings) in compose["services"].as_object().context("services")? {
+        let mut volumes = settings["volumes"].as_array().into_iter().flatten();
+        let secrets = volumes.find_map(|it| it.as_str()?.strip_suffix(":/secrets:ro"));
+        for (variable, value) in settings["environment"].as_object().into_iter().flatten() {
+            let file = value.as_str().and_then(|it| it.strip_prefix("/secrets/"));
+            let Some(file) = file else { continue };
+            let volume = secrets.and_then(|it| it.strip_prefix("passwords-"));
+            let volume = volume.with_context(|| format!("{service} has no secrets"))?;
+            ensure!(
+                handed(volume, file),
+                "{service} has {variable} {file}, which is not in {volume}"
+            );
+            named += 1;
+        }
+    }
+    ensure!(named > 10, "{named} secrets are named");
+    Ok(())
+}
+
 fn read(file: &str) -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     std::fs::read_to_string(&path).with_context(|| path.display().to_string())
