@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use elasticsearch::{
-    auth::Credentials,
     cert::{Certificate, CertificateValidation},
     http::{
         Method,
@@ -13,7 +12,6 @@ use elasticsearch::{
         transport::{SingleNodeConnectionPool, Transport, TransportBuilder},
     },
 };
-use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use service::admin::Readiness;
@@ -23,6 +21,7 @@ use crate::{
     bulk::BulkBody,
     causes,
     circuit::{Circuit, Pass},
+    login::Login,
     outcome::{RequestOutcome, of_request},
     patience::Patience,
 };
@@ -45,10 +44,8 @@ const BULK: &str =
 pub(crate) struct Settings {
     /// Scheme, host and port.
     pub url: Url,
-    /// User.
-    pub user: String,
-    /// Password.
-    pub password: SecretString,
+    /// As whom we come.
+    pub login: Login,
     /// Whether the server's certificate is checked.
     pub verify: bool,
     /// A CA of one's own, in PEM.
@@ -146,9 +143,8 @@ impl Elasticsearch {
     /// A client with these settings, whose circuit `readiness` hears of; nothing is contacted.
     pub(crate) fn new(settings: &Settings, readiness: Readiness) -> anyhow::Result<Self> {
         let pool = SingleNodeConnectionPool::new(settings.url.clone());
-        let password = settings.password.expose_secret().to_owned();
         let mut builder = TransportBuilder::new(pool)
-            .auth(Credentials::Basic(settings.user.clone(), password))
+            .auth(settings.login.credentials())
             .disable_proxy()
             .enable_meta_header(false)
             .timeout(BULK_DEADLINE);

@@ -1,26 +1,31 @@
 //! The consumer's flags, and what they become once they are checked.
 
+mod elasticsearch;
+mod upkeep;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use broker::{ConsumerBrokerFlags, topology::Queues};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use failure::Rules;
-use notice::{IndexName, IndexPatterns, SealKeys};
+use notice::SealKeys;
 use service::{
     admin::Readiness,
-    cli::host_in_url,
     gitlabs::{Configured, GitlabFlags},
     logs::LogFlags,
     secret::Changing,
 };
-use url::Url;
 
+pub(crate) use self::elasticsearch::{DatePlace, Naming};
+pub use self::{
+    elasticsearch::ElasticsearchFlags,
+    upkeep::{KibanaFlags, RetentionFlags, SetupFlags},
+};
 use crate::{
     context::Forge,
-    elasticsearch::{self, Elasticsearch},
+    elasticsearch::{DEPENDENCY, Elasticsearch},
     gitlab::Gitlab,
-    indices::Names,
     link::QUEUE,
 };
 
@@ -112,46 +117,6 @@ pub struct Flags {
     pub logs: LogFlags,
 }
 
-/// Where Elasticsearch is, as whom we come, and how the indices are named.
-#[derive(Debug, Clone, Args)]
-pub struct ElasticsearchFlags {
-    /// Elasticsearch host.
-    #[arg(long, env = "JOBLOGS_ES_HOST", global = true)]
-    pub es_host: Option<String>,
-    /// Elasticsearch port.
-    #[arg(long, env = "JOBLOGS_ES_PORT", default_value_t = 9200, global = true)]
-    pub es_port: u16,
-    /// Elasticsearch user.
-    #[arg(
-        long,
-        env = "JOBLOGS_ES_USER",
-        default_value = "elastic",
-        global = true
-    )]
-    pub es_user: String,
-    /// Elasticsearch password.
-    #[arg(long, env = "JOBLOGS_ES_PASS", hide_env_values = true, global = true)]
-    pub es_pass: Option<String>,
-    /// File that holds the Elasticsearch password.
-    #[arg(long, env = "JOBLOGS_ES_PASS_FILE", global = true)]
-    pub es_pass_file: Option<PathBuf>,
-    /// How Elasticsearch is spoken to.
-    #[arg(long, env = "JOBLOGS_ES_URL_SCHEME", value_enum, default_value_t = Scheme::Https, global = true)]
-    pub es_url_scheme: Scheme,
-    /// Whether Elasticsearch's certificate is checked.
-    #[arg(long, env = "JOBLOGS_ES_VERIFY_SSL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new(), global = true)]
-    pub es_verify_ssl: bool,
-    /// PEM file of the certificate authority that signed Elasticsearch's certificate.
-    #[arg(long, env = "JOBLOGS_ES_CA", global = true)]
-    pub es_ca: Option<PathBuf>,
-    /// The NAME of the indices YYYY-MM-DD-NAME.
-    #[arg(long, env = "JOBLOGS_ES_INDEX", global = true)]
-    pub es_index: Option<String>,
-    /// Where the date stands in an index's name.
-    #[arg(long, env = "JOBLOGS_ES_INDEX_DATE", value_enum, default_value_t = DatePlace::Prefix, global = true)]
-    pub es_index_date: DatePlace,
-}
-
 /// What is known of why jobs fail.
 #[derive(Debug, Clone, Args)]
 pub struct FailureFlags {
@@ -174,95 +139,6 @@ impl FailureFlags {
     }
 }
 
-/// What `setup` and `retention` have in common.
-#[derive(Debug, Clone, Args)]
-pub struct UpkeepFlags {
-    /// Further index names that callers may ask for, as the listener has them: globs, by commas.
-    #[arg(long, env = "JOBLOGS_INDEX_NAMES", value_parser = IndexPatterns::parse)]
-    pub index_names: Option<IndexPatterns>,
-    /// For how many days indices are kept; 0: for ever.
-    #[arg(long, env = "JOBLOGS_RETAIN_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(0..=10_000))]
-    pub retain_days: u16,
-    /// For how many seconds to wait for an Elasticsearch that is not there yet.
-    #[arg(long, env = "JOBLOGS_WAIT_SECONDS", default_value_t = 120)]
-    pub wait_seconds: u64,
-    /// Only print what would be sent or removed.
-    #[arg(long, env = "JOBLOGS_DRY_RUN", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
-    pub dry_run: bool,
-}
-
-/// The flags of `setup`.
-#[derive(Debug, Clone, Args)]
-pub struct SetupFlags {
-    /// What `retention` has too.
-    #[command(flatten)]
-    pub upkeep: UpkeepFlags,
-    /// Password to give to the user `joblogs-consumer`, who may do what consuming needs and nothing else;
-    /// without it that user is not made.
-    #[arg(long, env = "JOBLOGS_CONSUMER_PASS", hide_env_values = true)]
-    pub consumer_pass: Option<String>,
-    /// File that holds the password of --consumer-pass.
-    #[arg(long, env = "JOBLOGS_CONSUMER_PASS_FILE")]
-    pub consumer_pass_file: Option<PathBuf>,
-    /// The same for the user `joblogs-retention`, who may do what `consumer retention` needs.
-    #[arg(long, env = "JOBLOGS_RETENTION_PASS", hide_env_values = true)]
-    pub retention_pass: Option<String>,
-    /// File that holds the password of --retention-pass.
-    #[arg(long, env = "JOBLOGS_RETENTION_PASS_FILE")]
-    pub retention_pass_file: Option<PathBuf>,
-    /// Password to give to Elasticsearch's user `kibana_system`; without it that user is left alone.
-    #[arg(long, env = "JOBLOGS_KIBANA_PASS", hide_env_values = true)]
-    pub kibana_pass: Option<String>,
-    /// File that holds the password of --kibana-pass.
-    #[arg(long, env = "JOBLOGS_KIBANA_PASS_FILE")]
-    pub kibana_pass_file: Option<PathBuf>,
-    /// Only print the roles as a `roles.yml`, for a cluster whose users are in files; nothing is contacted.
-    #[arg(long)]
-    pub print_roles: bool,
-}
-
-/// The flags of `retention`.
-#[derive(Debug, Clone, Args)]
-pub struct RetentionFlags {
-    /// What `setup` has too.
-    #[command(flatten)]
-    pub upkeep: UpkeepFlags,
-    /// Do it again and again, after such a time (`1d`, `12h`), until SIGTERM; without it once.
-    #[arg(long, env = "JOBLOGS_EVERY", value_parser = interval)]
-    pub every: Option<Duration>,
-}
-
-/// A time such as `1d` or `90m`, of a second or more.
-fn interval(text: &str) -> Result<Duration, String> {
-    let span: jiff::Span = text
-        .parse()
-        .map_err(|_| "must be a time such as 1d, 12h or 90m".to_owned())?;
-    let time = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
-    let time = time.ok().and_then(|it| Duration::try_from(it).ok());
-    time.filter(|it| *it >= Duration::from_secs(1))
-        .ok_or_else(|| {
-            "must be a second or more, in weeks, days, hours, minutes or seconds".to_owned()
-        })
-}
-
-/// The flags of `kibana`.
-#[derive(Debug, Clone, Args)]
-pub struct KibanaFlags {
-    /// Where Kibana or OpenSearch Dashboards is, with its path and space if there are any:
-    /// `https://example.com/kibana/s/team`.
-    #[arg(long, env = "JOBLOGS_KIBANA_URL")]
-    pub kibana_url: String,
-    /// PEM file of the certificate authority that signed Kibana's certificate, beside those that the system knows.
-    #[arg(long, env = "JOBLOGS_KIBANA_CA")]
-    pub kibana_ca: Option<PathBuf>,
-    /// Replace what is there in the same version too, and what people changed in it.
-    #[arg(long)]
-    pub force: bool,
-    /// For how many seconds to wait for a Kibana that is not ready yet.
-    #[arg(long, env = "JOBLOGS_WAIT_SECONDS", default_value_t = 120)]
-    pub wait_seconds: u64,
-}
-
 /// The flags of `parse`.
 #[derive(Debug, Clone, Args)]
 pub struct ParseFlags {
@@ -277,24 +153,6 @@ pub struct ParseFlags {
     /// What is known of failures beside the built-in rules.
     #[command(flatten)]
     pub failure: FailureFlags,
-}
-
-/// How Elasticsearch is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Scheme {
-    /// In clear.
-    Http,
-    /// Over TLS.
-    Https,
-}
-
-/// Where the date stands in an index's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DatePlace {
-    /// `YYYY-MM-DD-NAME`.
-    Prefix,
-    /// `NAME-YYYY-MM-DD`.
-    Suffix,
 }
 
 /// Where health and metrics are served.
@@ -324,15 +182,6 @@ pub struct Config {
     pub(crate) novel_days: u32,
 }
 
-/// How indices are named.
-#[derive(Debug, Clone)]
-pub struct Naming {
-    /// The configured name.
-    pub name: IndexName,
-    /// Where the date stands.
-    pub date: DatePlace,
-}
-
 impl Flags {
     /// Checks every flag and reads the secrets, before anything is contacted.
     pub fn into_config(self, elasticsearch: &ElasticsearchFlags) -> Result<Config> {
@@ -343,7 +192,7 @@ impl Flags {
             self.seal_key_file.as_deref(),
         )
         .context("sealed tokens can't be opened without the listener's key")?;
-        let readiness = Readiness::waiting_for(&[QUEUE, elasticsearch::DEPENDENCY, "rabbitmq"]);
+        let readiness = Readiness::waiting_for(&[QUEUE, DEPENDENCY, "rabbitmq"]);
         Ok(Config {
             queues: broker::queues("--rmq-queue", &self.broker.rmq_queue)?,
             broker: self.broker.settings()?,
@@ -397,69 +246,6 @@ pub(crate) fn admin(text: Option<&str>) -> Result<Admin> {
     )
 }
 
-impl UpkeepFlags {
-    /// The names that our indices have.
-    pub(crate) fn names(&self, elasticsearch: &ElasticsearchFlags) -> Result<Names> {
-        let naming = elasticsearch.naming()?;
-        let asked = self.index_names.clone().unwrap_or_default();
-        Ok(Names {
-            asked: asked.and(&naming.name),
-            naming,
-        })
-    }
-}
-
-impl ElasticsearchFlags {
-    /// A client with these settings, checked, whose circuit `readiness` hears of; nothing is contacted.
-    pub(crate) fn client(&self, readiness: Readiness) -> Result<Elasticsearch> {
-        let host = self
-            .es_host
-            .as_ref()
-            .context("--es-host is missing; give it, or the variable JOBLOGS_ES_HOST")?;
-        let scheme = match self.es_url_scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
-        let host = host_in_url(host).context("--es-host (JOBLOGS_ES_HOST)")?;
-        let url = Url::parse(&format!("{scheme}://{host}:{}/", self.es_port))
-            .context("--es-host (JOBLOGS_ES_HOST)")?;
-        let ca = self.es_ca.as_ref().map(|path| {
-            std::fs::read(path)
-                .with_context(|| format!("the file {} of --es-ca can't be read", path.display()))
-        });
-        let settings = elasticsearch::Settings {
-            url,
-            user: self.es_user.clone(),
-            password: service::secret::require(
-                "--es-pass",
-                self.es_pass.as_deref(),
-                self.es_pass_file.as_deref(),
-            )?,
-            verify: self.es_verify_ssl,
-            ca: ca.transpose()?,
-        };
-        Elasticsearch::new(&settings, readiness)
-    }
-
-    /// How indices are named.
-    pub fn naming(&self) -> Result<Naming> {
-        let text = self.es_index.as_ref().context(
-            "--es-index is missing; give the NAME of the indices YYYY-MM-DD-NAME, or the variable JOBLOGS_ES_INDEX",
-        )?;
-        let name = IndexName::parse(text).context("--es-index (JOBLOGS_ES_INDEX)")?;
-        let date = self.es_index_date;
-        let first = name.as_str().split('-').next().unwrap_or_default();
-        // Elasticsearch's own templates for `logs-*-*` and the like would make data streams of ours.
-        let is_taken = ["logs", "metrics", "synthetics", "traces", "profiling"].contains(&first);
-        if date == DatePlace::Suffix && is_taken {
-            bail!(
-                "--es-index {name} with --es-index-date suffix collides with a template of Elasticsearch's own ({first}-*-*); choose another name"
-            );
-        }
-        Ok(Naming { name, date })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -489,56 +275,11 @@ mod tests {
         }
     }
 
-    fn naming(words: &[&str]) -> Result<Naming> {
-        let words = ["consumer", "setup"].iter().chain(words);
-        Cli::try_parse_from(words).unwrap().elasticsearch.naming()
-    }
-
-    #[test]
-    fn the_name_is_required_and_no_name_of_elasticsearchs_own() {
-        assert!(naming(&[]).unwrap_err().to_string().contains("--es-index"));
-        assert!(naming(&["--es-index", "joblogs"]).is_ok());
-        assert!(naming(&["--es-index", "logs"]).is_ok());
-        let suffix = ["--es-index-date", "suffix"];
-        assert!(naming(&["--es-index", "logs", suffix[0], suffix[1]]).is_err());
-        assert!(naming(&["--es-index", "logs-ci", suffix[0], suffix[1]]).is_err());
-        assert!(naming(&["--es-index", "joblogs", suffix[0], suffix[1]]).is_ok());
-    }
-
-    #[test]
-    fn an_interval_is_a_time_with_its_unit() {
-        for (text, seconds) in [
-            ("1d", 86_400),
-            ("12h", 43_200),
-            ("90m", 5_400),
-            ("1w", 604_800),
-        ] {
-            assert_eq!(interval(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "1", "d", "0s", "10ms", "-1d", "1 month", "1y", "often"] {
-            assert!(interval(text).is_err(), "{text:?} was taken");
-        }
-    }
-
     #[test]
     fn an_admin_address_is_one_or_off() {
         assert_eq!(admin(Some("off")).unwrap(), Admin::Off);
         assert!(matches!(admin(None).unwrap(), Admin::Default(_)));
         assert!(matches!(admin(Some("127.0.0.1:0")).unwrap(), Admin::At(_)));
         assert!(admin(Some("9102")).is_err());
-    }
-
-    #[test]
-    fn a_host_that_is_more_than_a_host_is_refused() {
-        for host in ["http://es", "es/path", "user@es", "es?x", "es#x", ""] {
-            let cli = Cli::try_parse_from(["consumer", "--es-host", host, "--es-pass", "x"]);
-            assert!(
-                cli.unwrap()
-                    .elasticsearch
-                    .client(Readiness::default())
-                    .is_err(),
-                "{host}"
-            );
-        }
     }
 }

@@ -8,7 +8,6 @@ use reqwest::{
     Client, RequestBuilder, Response,
     multipart::{Form, Part},
 };
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
@@ -17,6 +16,7 @@ use url::Url;
 use crate::{
     causes,
     flags::{DatePlace, Naming},
+    login::Login,
     manifest::hex,
 };
 
@@ -38,9 +38,8 @@ pub(crate) struct Import {
     /// Where Kibana is: a client that trusts it, and its address with a slash at the end.
     pub http: Client,
     pub url: Url,
-    /// As whom we come; nobody where there is no password.
-    pub user: String,
-    pub password: Option<SecretString>,
+    /// As whom we come; nobody where that is not said.
+    pub login: Option<Login>,
     /// How indices are named.
     pub naming: Naming,
     /// Whether what is there in the same version is replaced too.
@@ -172,8 +171,8 @@ impl Import {
             .timeout(ANSWER)
             .header("kbn-xsrf", "true")
             .header("osd-xsrf", "true");
-        let request = match &self.password {
-            Some(password) => request.basic_auth(&self.user, Some(password.expose_secret())),
+        let request = match &self.login {
+            Some(login) => login.sign(request),
             None => request,
         };
         let answer = request.send().await.map_err(|error| {
@@ -181,9 +180,12 @@ impl Import {
         })?;
         match answer.status().as_u16() {
             status @ (401 | 403) => Err(Failure::Final(anyhow!(
-                "Kibana at {} refused the user {} ({status}): give by --es-user and --es-pass-file one that may manage saved objects",
+                "Kibana at {} refused {} ({status}): give by --es-user and --es-pass-file, or by --es-api-key-file, one that may manage saved objects",
                 self.url,
-                self.user
+                self.login.as_ref().map_or_else(
+                    || "who comes without credentials".to_owned(),
+                    Login::to_string
+                ),
             ))),
             _ => Ok(answer),
         }

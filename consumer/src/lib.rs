@@ -20,6 +20,7 @@ mod ingest;
 mod job;
 mod kibana;
 mod link;
+mod login;
 mod manifest;
 mod novel;
 mod outcome;
@@ -50,8 +51,9 @@ pub use parse::parse;
 use crate::{
     flags::Admin,
     kibana::Import,
+    login::Login,
     retention::Retention,
-    setup::{Setup, User},
+    setup::{KeyFile, Setup, User},
 };
 
 /// What `setup` needs, checked: before anything is contacted.
@@ -74,12 +76,37 @@ pub fn setup_of(
         &flags.retention_pass_file,
     )?;
     let users = [("-consumer", consumer), ("-retention", retention)];
+    let keys = [
+        (
+            "-consumer",
+            "--consumer-api-key-file",
+            &flags.consumer_api_key_file,
+        ),
+        (
+            "-retention",
+            "--retention-api-key-file",
+            &flags.retention_api_key_file,
+        ),
+    ];
+    let keys = keys.into_iter().filter_map(|(suffix, flag, path)| {
+        let path = path.clone()?;
+        Some(KeyFile { suffix, flag, path })
+    });
+    let keys: Vec<KeyFile> = keys.collect();
+    let is_by_key = matches!(elasticsearch.login()?, Some(Login::ApiKey(_)));
+    if let (Some(file), true, false) = (keys.first(), is_by_key, flags.upkeep.dry_run) {
+        bail!(
+            "{} needs a user (--es-user, --es-pass-file): Elasticsearch lets no API key make or change another; --dry-run prints the request, for Kibana's console",
+            file.flag
+        );
+    }
     let setup = Setup {
         names: flags.upkeep.names(elasticsearch)?,
         retain_days: flags.upkeep.retain_days,
         users: users
             .map(|(suffix, password)| User { suffix, password })
             .into(),
+        keys,
         kibana_password: secret("--kibana-pass", &flags.kibana_pass, &flags.kibana_pass_file)?,
         patience: Duration::from_secs(flags.upkeep.wait_seconds),
         dry_run: flags.upkeep.dry_run,
@@ -127,12 +154,7 @@ pub fn kibana_of(
             .tls_certs_merge(authorities)
             .build()?,
         url: kibana::base(&flags.kibana_url)?,
-        user: elasticsearch.es_user.clone(),
-        password: service::secret::read(
-            "--es-pass",
-            elasticsearch.es_pass.as_deref(),
-            elasticsearch.es_pass_file.as_deref(),
-        )?,
+        login: elasticsearch.login()?,
         naming: elasticsearch.naming()?,
         is_forced: flags.force,
         patience: Duration::from_secs(flags.wait_seconds),

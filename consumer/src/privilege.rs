@@ -12,8 +12,8 @@ pub(crate) fn explain(what: &str, error: ElasticsearchError) -> anyhow::Error {
             reason,
         } => match Missing::read(&reason) {
             Some(missing) => anyhow!(
-                "Elasticsearch refused {what}: its user {} lacks the {} privilege {}; give it one of the {} by a role, or come as another user (--es-user)",
-                missing.user,
+                "Elasticsearch refused {what}: its {} lacks the {} privilege {}; give it one of the {} by a role, or come as another (--es-user, --es-api-key-file)",
+                missing.who,
                 missing.scope,
                 missing.privileges[0],
                 missing.privileges.join(", "),
@@ -31,7 +31,8 @@ pub(crate) fn explain(what: &str, error: ElasticsearchError) -> anyhow::Error {
 /// What a `security_exception` says.
 #[derive(Debug, PartialEq, Eq)]
 struct Missing<'a> {
-    user: &'a str,
+    /// `user NAME`, or `API key ID of user NAME`.
+    who: String,
     /// `cluster` or `index`.
     scope: &'a str,
     /// The least of them first.
@@ -40,17 +41,28 @@ struct Missing<'a> {
 
 impl<'a> Missing<'a> {
     fn read(reason: &'a str) -> Option<Self> {
-        let (_, rest) = reason.split_once("for user [")?;
-        let (user, rest) = rest.split_once(']')?;
+        let (who, rest) = who(reason)?;
         let (_, rest) = rest.split_once("is granted by the ")?;
         let (scope, rest) = rest.split_once(" privileges [")?;
         let (privileges, _) = rest.split_once(']')?;
         Some(Self {
-            user,
+            who,
             scope,
             privileges: privileges.split(',').collect(),
         })
     }
+}
+
+/// Who is refused, and what is said after that.
+fn who(reason: &str) -> Option<(String, &str)> {
+    if let Some((_, rest)) = reason.split_once("for API key id [") {
+        let (id, rest) = rest.split_once("] of user [")?;
+        let (user, rest) = rest.split_once(']')?;
+        return Some((format!("API key {id} of user {user}"), rest));
+    }
+    let (_, rest) = reason.split_once("for user [")?;
+    let (user, rest) = rest.split_once(']')?;
+    Some((format!("user {user}"), rest))
 }
 
 #[cfg(test)]
@@ -77,6 +89,12 @@ mod tests {
         let said = explain("to remove x", refused(index)).to_string();
         assert!(
             said.contains("lacks the index privilege delete_index"),
+            "{said}"
+        );
+        let key = "action [indices:admin/delete] is unauthorized for API key id [VuaCfGcB] of user [elastic] on indices [x], this action is granted by the index privileges [delete_index,manage,all]";
+        let said = explain("to remove x", refused(key)).to_string();
+        assert!(
+            said.contains("its API key VuaCfGcB of user elastic lacks the index privilege"),
             "{said}"
         );
     }

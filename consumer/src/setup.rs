@@ -1,9 +1,10 @@
-//! `consumer setup`: templates, lifecycle, roles and users, adapted to what the cluster can do. Idempotent, and
+//! `consumer setup`: templates, lifecycle, roles, users and API keys, adapted to what the cluster can do. Idempotent, and
 //! never a step back: what a newer consumer put stays.
 
 mod adapt;
 mod hand;
 mod installed;
+mod keys;
 mod objects;
 mod security;
 
@@ -20,6 +21,7 @@ use self::{
 };
 pub(crate) use self::{
     hand::Hand,
+    keys::KeyFile,
     objects::{MANAGED_BY, roles_file},
     security::User,
 };
@@ -41,6 +43,8 @@ pub(crate) struct Setup {
     pub retain_days: u16,
     /// The users that it makes.
     pub users: Vec<User>,
+    /// The API keys that it makes.
+    pub keys: Vec<KeyFile>,
     /// The password for `kibana_system`.
     pub kibana_password: Option<SecretString>,
     /// How long to wait for Elasticsearch.
@@ -70,7 +74,7 @@ pub(crate) async fn is_done(
 pub(crate) async fn wait_until_there(hand: &Hand<'_>) -> Result<()> {
     hand.finds_it().await.map_err(|error| match error {
         ElasticsearchError::Refused { .. } => anyhow!(
-            "{error}; give the password that Elasticsearch has. In the appliance ELASTIC_PASSWORD counts only when the volume is new: after a reset (bin/elasticsearch-reset-password -u elastic) say so once by ELASTIC_PASSWORD_IN_USE=yes make up"
+            "{error}; give the password or the API key that Elasticsearch has. In the appliance ELASTIC_PASSWORD counts only when the volume is new: after a reset (bin/elasticsearch-reset-password -u elastic) say so once by ELASTIC_PASSWORD_IN_USE=yes make up"
         ),
         error => anyhow!(error),
     })
@@ -90,6 +94,7 @@ impl Setup {
         self.put_components(&hand, lifecycle.as_deref()).await?;
         self.put_templates(&hand).await?;
         security::put_users(&hand, &self.names, &self.users).await?;
+        keys::put_keys(&hand, &self.names, &self.keys).await?;
         if let Some(password) = &self.kibana_password {
             security::set_kibana_password(&hand, password).await?;
         }

@@ -2,13 +2,17 @@
 //! and users of the cluster's own. The answers are those of Elasticsearch 8.19 and 9 and of OpenSearch; each request is
 //! held against what it should be.
 
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
 use anyhow::Result;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Parser as _;
 use consumer::{Cli, Command};
 use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate, matchers::any};
 
 const NAME: &str = "joblogs-joblogs";
+const KEY_ID: &str = "VuaCfGcBCdbkQm-e5aOx";
 
 /// What a cluster can do, and what it has.
 #[derive(Clone, Copy, Default)]
@@ -19,6 +23,18 @@ struct Cluster {
     lacking: Option<(&'static str, &'static str)>,
     /// An old index of ours that has a lifecycle policy.
     has_policy: bool,
+    /// Whether it has forgotten the API keys that it made.
+    forgets_keys: bool,
+}
+
+/// What a cluster says of the API key that it makes.
+fn made_key() -> Value {
+    json!({
+        "id": KEY_ID,
+        "name": "joblogs-joblogs-consumer",
+        "api_key": "ui2lp2axTNmsyakw9tvNnw",
+        "encoded": STANDARD.encode(format!("{KEY_ID}:ui2lp2axTNmsyakw9tvNnw")),
+    })
 }
 
 impl Respond for Cluster {
@@ -71,6 +87,15 @@ impl Respond for Cluster {
                 )
             }
             ("GET", _) => error(404, "index_not_found_exception", "no such index".to_owned()),
+            ("POST", "/_security/api_key") => answer(200, made_key()),
+            ("PUT", _) if path.starts_with("/_security/api_key/") => {
+                if self.forgets_keys {
+                    let reason =
+                        format!("no API key owned by requesting user found for ID [{KEY_ID}]");
+                    return error(404, "resource_not_found_exception", reason);
+                }
+                answer(200, json!({"updated": false}))
+            }
             ("POST", _) => answer(200, json!({})),
             _ => answer(200, json!({"acknowledged": true})),
         }
@@ -79,6 +104,22 @@ impl Respond for Cluster {
 
 /// Runs the command with these words against the cluster: how it ended, and what it was asked for to change.
 async fn run(cluster: Cluster, words: &[&str]) -> (Result<()>, Vec<(String, Value)>) {
+    let (ended, requests) = run_as(&["--es-pass", "x"], cluster, words).await;
+    let changes = requests.iter().filter(|it| it.method.as_str() != "GET");
+    let shown = |it: &Request| {
+        let query = it
+            .url
+            .query()
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
+        let body = serde_json::from_slice(&it.body).unwrap_or_default();
+        (format!("{} {}{query}", it.method, it.url.path()), body)
+    };
+    (ended, changes.map(shown).collect())
+}
+
+/// The same with these credentials, and with every request.
+async fn run_as(login: &[&str], cluster: Cluster, words: &[&str]) -> (Result<()>, Vec<Request>) {
     let server = MockServer::start().await;
     Mock::given(any())
         .respond_with(cluster)
@@ -92,12 +133,10 @@ async fn run(cluster: Cluster, words: &[&str]) -> (Result<()>, Vec<(String, Valu
         &port,
         "--es-url-scheme",
         "http",
-        "--es-pass",
-        "x",
         "--es-index",
         "joblogs",
     ];
-    let words = ["consumer"].iter().chain(words).chain(&at);
+    let words = ["consumer"].iter().chain(words).chain(&at).chain(login);
     let cli = Cli::try_parse_from(words).expect("the words are flags");
     let ended = match &cli.command {
         Some(Command::Setup(flags)) => {
@@ -111,18 +150,7 @@ async fn run(cluster: Cluster, words: &[&str]) -> (Result<()>, Vec<(String, Valu
         other => panic!("{other:?}"),
     };
     let requests = server.received_requests().await;
-    let requests = requests.expect("the server records requests");
-    let changes = requests.iter().filter(|it| it.method.as_str() != "GET");
-    let shown = |it: &Request| {
-        let query = it
-            .url
-            .query()
-            .map(|query| format!("?{query}"))
-            .unwrap_or_default();
-        let body = serde_json::from_slice(&it.body).unwrap_or_default();
-        (format!("{} {}{query}", it.method, it.url.path()), body)
-    };
-    (ended, changes.map(shown).collect())
+    (ended, requests.expect("the server records requests"))
 }
 
 fn body<'a>(changes: &'a [(String, Value)], request: &str) -> &'a Value {
@@ -403,4 +431,181 @@ async fn retention_leaves_to_a_lifecycle_policy_what_has_one() {
     let (ended, changes) = run(cluster, &["retention"]).await;
     ended.unwrap();
     assert_eq!(changes, []);
+}
+
+#[tokio::test]
+async fn api_keys_are_made_as_elasticsearch_documents_them_and_kept_in_files_of_ours() {
+    let full = Cluster {
+        is_full: true,
+        ..Cluster::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (consumer, retention) = (file("consumer"), file("retention"));
+    fs::write(&retention, "").unwrap(); // an empty one holds no key
+    let words = [
+        "setup",
+        "--consumer-api-key-file",
+        &consumer,
+        "--retention-api-key-file",
+        &retention,
+    ];
+    let (ended, changes) = run(full, &words).await;
+    ended.unwrap();
+    let made: Vec<&Value> = changes
+        .iter()
+        .filter(|(it, _)| it == "POST /_security/api_key")
+        .map(|(_, body)| body)
+        .collect();
+    let rights_of_the_consumer = json!({"joblogs-joblogs-consumer": {
+        "cluster": ["monitor"],
+        "indices": [
+            {"names": ["20*-joblogs", "20*-joblogs-rejected"], "privileges": ["auto_configure", "index"]},
+            {"names": ["20*-joblogs-jobs"], "privileges": ["auto_configure", "index", "read"]},
+        ],
+    }});
+    let metadata = json!({"managed_by": "joblogs", "version": 1});
+    assert_eq!(
+        made,
+        [
+            &json!({
+                "name": "joblogs-joblogs-consumer",
+                "role_descriptors": rights_of_the_consumer,
+                "metadata": metadata,
+            }),
+            &json!({
+                "name": "joblogs-joblogs-retention",
+                "role_descriptors": {"joblogs-joblogs-retention": {
+                    "cluster": ["monitor"],
+                    "indices": [{
+                        "names": ["20*-joblogs", "20*-joblogs-jobs", "20*-joblogs-rejected"],
+                        "privileges": ["view_index_metadata", "delete_index"],
+                    }],
+                }},
+                "metadata": metadata,
+            }),
+        ]
+    );
+    let encoded = made_key()["encoded"].as_str().unwrap().to_owned();
+    for path in [&consumer, &retention] {
+        assert_eq!(fs::read_to_string(path).unwrap().trim_end(), encoded);
+        let permissions = fs::metadata(path).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o777, 0o600, "{path}");
+    }
+    let (ended, changes) = run(full, &words).await;
+    ended.unwrap();
+    assert!(
+        !changes
+            .iter()
+            .any(|(it, _)| it == "POST /_security/api_key"),
+        "they are there"
+    );
+    assert_eq!(
+        *body(&changes, &format!("PUT /_security/api_key/{KEY_ID}")),
+        json!({"role_descriptors": rights_of_the_consumer, "metadata": metadata})
+    );
+    assert_eq!(fs::read_to_string(&consumer).unwrap().trim_end(), encoded);
+    assert_eq!(
+        fs::read_dir(&folder).unwrap().count(),
+        2,
+        "nothing else is left"
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_more_a_file_of_something_else_and_a_cluster_without_keys_end_in_one_sentence()
+ {
+    let full = Cluster {
+        is_full: true,
+        ..Cluster::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let encoded = made_key()["encoded"].as_str().unwrap().to_owned();
+    fs::write(at("forgotten"), &encoded).unwrap();
+    fs::write(at("password"), "canary").unwrap();
+    let forgetful = Cluster {
+        forgets_keys: true,
+        ..full
+    };
+    for (cluster, file, why) in [
+        (
+            forgetful,
+            at("forgotten"),
+            format!("the API key {KEY_ID} of the file"),
+        ),
+        (full, at("password"), "holds no API key".to_owned()),
+        (full, at("no/such/folder"), "can't be written".to_owned()),
+        (
+            Cluster::default(),
+            at("new"),
+            "refused the API key joblogs-joblogs-consumer: no handler found".to_owned(),
+        ),
+    ] {
+        let words = ["setup", "--consumer-api-key-file", &file];
+        let before = fs::read_to_string(&file).ok();
+        let (ended, changes) = run(cluster, &words).await;
+        let said = format!("{:#}", ended.unwrap_err());
+        assert!(said.contains(&why), "{said}");
+        assert!(
+            !said.contains("canary") && !said.contains(&encoded),
+            "{said}"
+        );
+        let made = changes
+            .iter()
+            .filter(|(it, _)| it == "POST /_security/api_key")
+            .count();
+        assert_eq!(made, usize::from(!cluster.is_full), "{file}");
+        assert_eq!(
+            fs::read_to_string(&file).ok(),
+            before,
+            "{file} is as it was"
+        );
+    }
+    let (ended, changes) = run(
+        full,
+        &["setup", "--dry-run", "--consumer-api-key-file", &at("new")],
+    )
+    .await;
+    ended.unwrap();
+    assert_eq!(changes, []);
+    assert!(!Path::new(&at("new")).exists());
+    // An API key can't make another one, whatever it may.
+    let words = [
+        "consumer",
+        "setup",
+        "--es-host",
+        "x",
+        "--es-index",
+        "x",
+        "--es-api-key",
+        &encoded,
+    ];
+    let words = words.into_iter().chain(["--retention-api-key-file", "x"]);
+    let cli = Cli::try_parse_from(words).unwrap();
+    let Some(Command::Setup(flags)) = &cli.command else {
+        panic!("{cli:?}");
+    };
+    let refused = consumer::setup_of(flags, &cli.elasticsearch).err().unwrap();
+    let said = refused.to_string();
+    assert!(
+        said.starts_with("--retention-api-key-file needs a user"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn with_an_api_key_every_request_carries_it_and_no_user() {
+    let full = Cluster {
+        is_full: true,
+        has_policy: true,
+        ..Cluster::default()
+    };
+    let key = made_key()["encoded"].as_str().unwrap().to_owned();
+    let (ended, requests) = run_as(&["--es-api-key", &key], full, &["retention"]).await;
+    ended.unwrap();
+    assert!(!requests.is_empty());
+    for request in &requests {
+        assert_eq!(request.headers["authorization"], format!("ApiKey {key}"));
+    }
 }

@@ -34,31 +34,32 @@ impl Hand<'_> {
 
     /// Puts an object.
     pub(super) async fn put(&self, path: &str, body: &Value) -> Result<(), ElasticsearchError> {
-        self.change(Method::Put, path, body, None).await
+        self.change(Method::Put, path, body, None).await?;
+        Ok(())
     }
 
-    /// Sends a body, to which this password belongs.
+    /// Sends a body, to which this password belongs; the answer, which a dry run has not.
     pub(super) async fn change(
         &self,
         method: Method,
         path: &str,
         body: &Value,
         password: Option<&SecretString>,
-    ) -> Result<(), ElasticsearchError> {
+    ) -> Result<Value, ElasticsearchError> {
         let mut body = body.clone();
         if self.dry_run {
             if password.is_some() {
                 body["password"] = HIDDEN.into();
             }
             println!("{} {path}\n{body:#}", verb(method));
-            return Ok(());
+            return Ok(Value::Null);
         }
         if let Some(password) = password {
             body["password"] = password.expose_secret().into();
         }
         let send = async || self.elasticsearch.json(method, path, Some(&body)).await;
         match self.insist(send).await? {
-            Some(_) => Ok(()),
+            Some(answer) => Ok(answer),
             None => Err(ElasticsearchError::Rejected {
                 status: 404,
                 reason: format!("there is no API {path}"),

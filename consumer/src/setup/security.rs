@@ -94,12 +94,12 @@ pub(super) async fn set_kibana_password(hand: &Hand<'_>, password: &SecretString
     Ok(())
 }
 
-fn outcome(
-    change: Result<(), ElasticsearchError>,
+fn outcome<T>(
+    change: Result<T, ElasticsearchError>,
     is_our_fault: impl Fn(&str) -> bool,
 ) -> Result<Outcome, ElasticsearchError> {
     match change {
-        Ok(()) => Ok(Outcome::Done),
+        Ok(_) => Ok(Outcome::Done),
         Err(ElasticsearchError::Rejected { reason, .. }) if !is_our_fault(&reason) => {
             Ok(Outcome::Lacking(reason))
         }
