@@ -105,10 +105,6 @@ impl Manifest {
                 manifest[name] = time.to_string().into();
             }
         }
-        if let Some(end) = job.finished_at {
-            let delay = Timestamp::now().duration_since(end).as_secs_f64();
-            manifest["delay_seconds"] = ((delay.max(0.0) * 1000.0).round() / 1000.0).into();
-        }
         for (name, seconds) in [
             ("duration", job.duration),
             ("queued_duration", job.queued_duration),
@@ -116,6 +112,15 @@ impl Manifest {
             if let Some(seconds) = seconds {
                 manifest[name] = seconds.into();
             }
+        }
+        self
+    }
+
+    /// That the job's log is here now; of a job that is given up it never came.
+    pub(crate) fn arrived(mut self, job: &Job) -> Self {
+        if let Some(end) = job.finished_at {
+            let delay = Timestamp::now().duration_since(end).as_secs_f64();
+            self.0["delay_seconds"] = ((delay.max(0.0) * 1000.0).round() / 1000.0).into();
         }
         self
     }

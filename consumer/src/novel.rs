@@ -18,18 +18,26 @@ pub(crate) async fn is_novel(
     finding: &Finding,
     days: u32,
 ) -> Option<bool> {
-    let path = format!("{manifests}/_search?ignore_unavailable=true&allow_no_indices=true");
+    // Of shards that are away nobody knows what they hold: no answer is better than that of the others.
+    let path = format!(
+        "{manifests}/_search?ignore_unavailable=true&allow_no_indices=true&allow_partial_search_results=false"
+    );
     let body = question(message, job, finding, days);
     let ask = elasticsearch.json(Method::Post, &path, Some(&body)).await;
     match ask {
-        Ok(answer) => answer?["hits"]["total"]["value"]
-            .as_u64()
-            .map(|hits| hits == 0),
+        Ok(answer) => read(&answer?),
         Err(error) => {
             tracing::warn!(%error, "nobody says whether this failure is new");
             None
         }
     }
+}
+
+/// What an answer says, if all shards gave theirs.
+fn read(answer: &Value) -> Option<bool> {
+    let is_whole = answer["timed_out"] != true && answer["_shards"]["failed"] == 0;
+    let hits = answer["hits"]["total"]["value"].as_u64();
+    hits.filter(|_| is_whole).map(|hits| hits == 0)
 }
 
 fn question(message: &Message, job: &Job, finding: &Finding, days: u32) -> Value {
@@ -60,6 +68,22 @@ mod tests {
     use notice::{InstanceName, JobId, ProjectId, Source};
 
     use super::*;
+
+    #[test]
+    fn an_answer_of_some_shards_says_nothing() {
+        let answer = |failed: u32, timed_out: bool, hits: u32| {
+            json!({
+                "timed_out": timed_out,
+                "_shards": {"total": 3, "successful": 3 - failed, "skipped": 0, "failed": failed},
+                "hits": {"total": {"value": hits, "relation": "eq"}, "hits": []},
+            })
+        };
+        assert_eq!(read(&answer(0, false, 0)), Some(true));
+        assert_eq!(read(&answer(0, false, 1)), Some(false));
+        assert_eq!(read(&answer(1, false, 0)), None);
+        assert_eq!(read(&answer(0, true, 0)), None);
+        assert_eq!(read(&json!({})), None);
+    }
 
     #[test]
     fn what_is_asked_for_ended_before_the_job_in_its_own_project() {

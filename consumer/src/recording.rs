@@ -78,6 +78,7 @@ impl Work<'_> {
     ) -> Result<(), Outcome> {
         let manifest = self
             .manifest(Some(job))
+            .arrived(job)
             .state(read.state, read.complete)
             .summary(&read.summary)
             .lines(read.lines, read.tally)
