@@ -129,10 +129,11 @@ definitions() {
 # elastic_files FOLDER: users with their passwords and roles, for an Elasticsearch that has them in files.
 elastic_files() {
   local index=${JOBLOGS_ES_INDEX:-joblogs} service
+  rm -rf "$1/users" # of another name, or of earlier versions
   mkdir -p "$1/users"
   for service in consumer retention; do
-    write "$1/users/joblogs-$service" 400 <"$all/elastic_${service}_password"
-    echo "joblogs-$index-$service:joblogs-$service"
+    write "$1/users/joblogs-$index-$service" 400 <"$all/elastic_${service}_password"
+    echo "joblogs-$index-$service:joblogs-$index-$service"
   done | write "$1/users_roles" 400
   consumer setup --print-roles --es-index "$index" >"$1/roles.yml.new"
   if [[ -e $1/roles.yml ]] && ! cmp -s "$1/roles.yml.new" "$1/roles.yml"; then changed=yes; fi

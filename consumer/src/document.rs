@@ -84,6 +84,8 @@ pub(crate) fn facts(
     }
     if let (Some(job), Some(facts)) = (job, facts.as_object_mut()) {
         facts.extend(job_facts(job));
+        let path = instance.project_path(&job.web_url);
+        facts.extend(path.map(|path| ("project_path".to_owned(), path.into())));
     }
     facts
 }

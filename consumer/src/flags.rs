@@ -255,6 +255,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_appliance_passes_on_what_is_not_its_own_to_decide() {
+        let compose = include_str!("../../compose.yaml");
+        let missing = service::cli::variables_missing_in(&Cli::command(), compose);
+        let own = [
+            "JOBLOGS_RMQ_PASS",
+            "JOBLOGS_RMQ_PORT",
+            "JOBLOGS_RMQ_VHOST",
+            "JOBLOGS_RMQ_TLS",
+            "JOBLOGS_RMQ_CA",
+            "JOBLOGS_RMQ_QUEUE",
+            "JOBLOGS_SEAL_KEY",
+            "JOBLOGS_ADMIN",
+            "JOBLOGS_ES_PASS",
+            "JOBLOGS_ES_API_KEY",
+            "JOBLOGS_ES_API_KEY_FILE",
+            "JOBLOGS_ES_VERIFY_SSL",
+            "JOBLOGS_ES_CA",
+        ];
+        assert_eq!(missing, own);
+    }
+
+    #[test]
     fn the_readme_has_all_flags() {
         let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
         let mut all = Cli::command();

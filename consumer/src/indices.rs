@@ -82,6 +82,16 @@ impl Names {
         }
     }
 
+    /// What an index of ours is for.
+    pub(crate) fn kind(&self, index: &str) -> Option<Kind> {
+        let Named::Ours(_) = self.read(index) else {
+            return None;
+        };
+        let (_, name) = self.split(index)?;
+        let mut kinds = Kind::ALL.into_iter().rev();
+        kinds.find(|kind| name.ends_with(kind.suffix()))
+    }
+
     fn split<'a>(&self, index: &'a str) -> Option<(Date, &'a str)> {
         let (date, name) = match self.naming.date {
             DatePlace::Prefix => {
@@ -147,6 +157,14 @@ mod tests {
             ("2026-10-0ä-joblogs", Named::Foreign(None)),
         ] {
             assert_eq!(prefix.read(index), read, "{index}");
+        }
+        for (index, kind) in [
+            ("2026-10-01-joblogs", Some(Kind::Lines)),
+            ("2026-10-01-team-a-jobs", Some(Kind::Jobs)),
+            ("2026-10-01-joblogs-rejected", Some(Kind::Rejected)),
+            ("2026-10-01-team-ab-jobs", None),
+        ] {
+            assert_eq!(prefix.kind(index), kind, "{index}");
         }
         let suffix = names(DatePlace::Suffix);
         for (index, read) in [

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
+use notice::IndexName;
 use reqwest::{
     Client, RequestBuilder, Response,
     multipart::{Form, Part},
 };
 use serde_json::{Value, json};
+use service::kibana::{DEFAULT_PREFIX, prefix};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -24,8 +26,8 @@ const FOR_KIBANA: &str = include_str!("../../kibana/joblogs.ndjson");
 const FOR_OPENSEARCH_DASHBOARDS: &str = include_str!("../../kibana/opensearch-dashboards.ndjson");
 /// The pattern of indices in both, which the operator's takes the place of.
 const PATTERN: &str = "20*-joblogs";
-/// The object whose description says in which version all of them were imported.
-const MARKED: &str = "joblogs-one-job";
+/// The object whose description says in which version all of them were imported: what comes after the prefix of its id.
+const MARKED: &str = "-one-job";
 /// Between two looks whether Kibana is ready.
 const PAUSE: Duration = Duration::from_secs(2);
 /// For one answer: an import migrates every object.
@@ -89,6 +91,11 @@ impl Import {
     async fn attempt(&self) -> Result<String, Failure> {
         let server = self.status().await?;
         let objects = marked(&with_patterns(server.objects(), &self.naming));
+        let objects = renamed(
+            &objects,
+            &prefix(&self.url, &self.naming.name),
+            &self.naming.name,
+        );
         let count = objects.lines().count();
         let name = server.name();
         if !self.is_forced && self.has(&objects).await? {
@@ -111,8 +118,9 @@ impl Import {
         let overall = &body["status"]["overall"];
         let version = body["version"]["number"].as_str().unwrap_or_default();
         match (overall["level"].as_str(), overall["state"].as_str()) {
-            (Some("available"), _) => Ok(Server::Kibana(version.into())),
-            (_, Some("green")) => Ok(Server::OpenSearchDashboards(version.into())),
+            // What is degraded or yellow lacks one thing or another, and serves.
+            (Some("available" | "degraded"), _) => Ok(Server::Kibana(version.into())),
+            (_, Some("green" | "yellow")) => Ok(Server::OpenSearchDashboards(version.into())),
             (Some(state), _) | (_, Some(state)) => {
                 Err(Failure::Passing(format!("it says that it is {state}")))
             }
@@ -138,7 +146,7 @@ impl Import {
         }
         let there = parsed(&String::from_utf8_lossy(&read(answer).await?));
         let description = |objects: &[Value]| {
-            let marked = objects.iter().find(|it| it["id"] == MARKED)?;
+            let marked = objects.iter().find(|it| is_marked(it))?;
             marked["attributes"]["description"]
                 .as_str()
                 .map(str::to_owned)
@@ -212,22 +220,6 @@ impl Server {
     }
 }
 
-/// Reads a base URL such as `https://kibana.example.com/` or `https://example.com/kibana/s/team`.
-pub(crate) fn base(text: &str) -> Result<Url> {
-    const RULE: &str = "--kibana-url (JOBLOGS_KIBANA_URL) must be an http or https URL with a host and without user, query or fragment";
-    let url = Url::parse(text).context(RULE)?;
-    let is_plain = matches!(url.scheme(), "http" | "https")
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    if !is_plain {
-        bail!(RULE);
-    }
-    let with_slash = format!("{}/", url.as_str().trim_end_matches('/'));
-    Url::parse(&with_slash).context(RULE)
-}
-
 /// The objects with the operator's own patterns of indices.
 fn with_patterns(objects: &str, naming: &Naming) -> String {
     let name = &naming.name;
@@ -252,7 +244,7 @@ fn with_patterns(objects: &str, naming: &Naming) -> String {
 fn marked(objects: &str) -> String {
     let version = hex(&Sha256::digest(objects)[..6]);
     let mark = |mut object: Value| {
-        if object["id"] == MARKED {
+        if is_marked(&object) {
             let description = object["attributes"]["description"].as_str();
             let description = format!("{} ({version})", description.unwrap_or_default());
             object["attributes"]["description"] = description.into();
@@ -260,6 +252,39 @@ fn marked(objects: &str) -> String {
         format!("{object}\n")
     };
     parsed(objects).into_iter().map(mark).collect()
+}
+
+fn is_marked(object: &Value) -> bool {
+    object["id"].as_str().is_some_and(|id| id.ends_with(MARKED))
+}
+
+/// The objects with ids that begin with this prefix, and with the installation's name in their titles if it is not the
+/// one that all have.
+fn renamed(objects: &str, prefix: &str, name: &IndexName) -> String {
+    let rename = |id: &mut Value| {
+        let rest = id.as_str().and_then(|it| it.strip_prefix(DEFAULT_PREFIX));
+        if let Some(rest) = rest {
+            *id = format!("{prefix}{rest}").into();
+        }
+    };
+    let one = |mut object: Value| {
+        rename(&mut object["id"]);
+        for reference in object["references"].as_array_mut().into_iter().flatten() {
+            rename(&mut reference["id"]);
+        }
+        // A data view's title is its pattern.
+        let title = match object["attributes"].get("name") {
+            Some(_) => "name",
+            None => "title",
+        };
+        let is_pattern = object["type"] == "index-pattern" && title == "title";
+        if name.as_str() != DEFAULT_PREFIX && !is_pattern {
+            let title = &mut object["attributes"][title];
+            *title = format!("{} ({name})", title.as_str().unwrap_or_default()).into();
+        }
+        format!("{object}\n")
+    };
+    parsed(objects).into_iter().map(one).collect()
 }
 
 fn parsed(ndjson: &str) -> Vec<Value> {
@@ -314,8 +339,6 @@ async fn read(mut answer: Response) -> Result<Vec<u8>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use notice::IndexName;
-
     use super::*;
 
     fn patterns(name: &str, date: DatePlace) -> Vec<String> {
@@ -355,32 +378,35 @@ mod tests {
     }
 
     #[test]
+    fn ids_and_titles_are_those_of_the_installation() {
+        let name = IndexName::parse("ci").unwrap();
+        let objects = renamed(FOR_KIBANA, "ci@team", &name);
+        for object in parsed(&objects) {
+            let references = object["references"].as_array().unwrap();
+            for id in references.iter().chain([&object]).map(|it| &it["id"]) {
+                let id = id.as_str().unwrap();
+                assert!(id.starts_with("ci@team-"), "{id}");
+            }
+            let attributes = &object["attributes"];
+            let title = attributes.get("name").unwrap_or(&attributes["title"]);
+            assert!(title.as_str().unwrap().ends_with(" (ci)"), "{title}");
+        }
+        let name = IndexName::parse(DEFAULT_PREFIX).unwrap();
+        let same = renamed(FOR_KIBANA, DEFAULT_PREFIX, &name);
+        assert_eq!(parsed(&same), parsed(FOR_KIBANA));
+    }
+
+    #[test]
     fn the_mark_changes_with_any_object() {
         let description = |objects: &str| {
             let objects = parsed(&marked(objects));
-            let marked = objects.iter().find(|it| it["id"] == MARKED).unwrap();
+            let marked = objects.iter().find(|it| is_marked(it)).unwrap();
             marked["attributes"]["description"].to_string()
         };
         for objects in [FOR_KIBANA, FOR_OPENSEARCH_DASHBOARDS] {
             let other = objects.replace("error", "err0r");
             assert_eq!(description(objects), description(objects));
             assert_ne!(description(objects), description(&other));
-        }
-    }
-
-    #[test]
-    fn an_address_may_have_a_path_and_nothing_more() {
-        let url = |text| base(text).unwrap().to_string();
-        assert_eq!(url("http://kibana:5601"), "http://kibana:5601/");
-        assert_eq!(url("https://x/kibana/s/team"), "https://x/kibana/s/team/");
-        for wrong in [
-            "kibana:5601",
-            "ftp://x/",
-            "https://a:canary@x/",
-            "https://x/?a",
-            "https://x/#a",
-        ] {
-            assert!(base(wrong).is_err(), "{wrong}");
         }
     }
 }

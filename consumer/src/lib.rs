@@ -38,7 +38,7 @@ mod sink;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use service::admin::Readiness;
 
 pub use consume::Consumer;
@@ -153,7 +153,8 @@ pub fn kibana_of(
             .redirect(reqwest::redirect::Policy::none())
             .tls_certs_merge(authorities)
             .build()?,
-        url: kibana::base(&flags.kibana_url)?,
+        url: service::kibana::base(&flags.kibana_url)
+            .context("--kibana-url (JOBLOGS_KIBANA_URL)")?,
         login: elasticsearch.login()?,
         naming: elasticsearch.naming()?,
         is_forced: flags.force,

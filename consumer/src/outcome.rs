@@ -64,7 +64,7 @@ const ANY: &[&str] = &[];
 
 /// By the request's status; the first row that fits counts. What no other row knows is sent again: a
 /// proxy that answers 404 while the cluster starts anew is no reason to give a job up.
-const REQUESTS: [Rule<RequestOutcome>; 9] = [
+const REQUESTS: [Rule<RequestOutcome>; 10] = [
     rule(200..=299, ANY, RequestOutcome::Items),
     rule(400..=400, SHARD_LIMIT, RequestOutcome::Again),
     rule(400..=400, CLOSED_INDEX, RequestOutcome::Refused),
@@ -72,6 +72,8 @@ const REQUESTS: [Rule<RequestOutcome>; 9] = [
     rule(401..=401, ANY, RequestOutcome::Refused),
     rule(403..=403, CLUSTER_BLOCK, RequestOutcome::Again),
     rule(403..=403, ANY, RequestOutcome::Refused),
+    // Elastic Cloud Serverless, of an API that it has not.
+    rule(410..=410, ANY, RequestOutcome::Broken),
     rule(413..=413, ANY, RequestOutcome::Halve),
     rule(501..=501, ANY, RequestOutcome::Broken),
 ];
@@ -139,6 +141,7 @@ mod tests {
             (404, "index_not_found_exception", RequestOutcome::Again),
             (404, "", RequestOutcome::Again),
             (408, "", RequestOutcome::Again),
+            (410, "api_not_available_exception", RequestOutcome::Broken),
             (413, "", RequestOutcome::Halve),
             (
                 429,

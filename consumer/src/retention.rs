@@ -37,10 +37,19 @@ pub(crate) struct Retention {
 struct Found {
     name: String,
     what: What,
-    /// `_meta.managed_by` of its mapping says that it is ours.
-    is_marked: bool,
+    /// Whose it is.
+    mark: Mark,
     /// The lifecycle policy that it has.
     policy: Option<String>,
+}
+
+/// What `_meta` of a mapping says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Mark {
+    /// That it is none of Joblogs.
+    None,
+    /// That it is of the installation of this name; version 1 did not say which.
+    Of(Option<String>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,10 +150,15 @@ impl Retention {
             (Named::Foreign(_), _) => left("its name is none of ours"),
             (_, What::ClosedIndex) => left("it is closed"),
             (_, What::HiddenIndex) => left("it is hidden"),
-            _ if !found.is_marked => left("its mapping does not say that it is ours"),
-            _ => match &found.policy {
-                Some(policy) => Fate::IsLeft(format!("the lifecycle policy {policy} sees to it")),
-                None => Fate::Goes,
+            _ => match (&found.mark, &found.policy) {
+                (Mark::None, _) => left("its mapping does not say that it is ours"),
+                (Mark::Of(Some(name)), _) if name != self.names.naming.name.as_str() => {
+                    Fate::IsLeft(format!("it belongs to another installation, {name}"))
+                }
+                (Mark::Of(_), Some(policy)) => {
+                    Fate::IsLeft(format!("the lifecycle policy {policy} sees to it"))
+                }
+                (Mark::Of(_), None) => Fate::Goes,
             },
         }
     }
@@ -192,6 +206,16 @@ struct ResolvedName {
     name: String,
 }
 
+impl Mark {
+    fn read(meta: &Value) -> Self {
+        if meta["managed_by"] == MANAGED_BY {
+            Self::Of(meta["name"].as_str().map(str::to_owned))
+        } else {
+            Self::None
+        }
+    }
+}
+
 impl Resolved {
     /// With the details of each index; the order is that of the names.
     fn into_found(self, details: &Value) -> Vec<Found> {
@@ -207,7 +231,7 @@ impl Resolved {
             let details = &details[&it.name];
             Found {
                 what,
-                is_marked: details["mappings"]["_meta"]["managed_by"] == MANAGED_BY,
+                mark: Mark::read(&details["mappings"]["_meta"]),
                 policy: details["settings"]["index"]["lifecycle"]["name"]
                     .as_str()
                     .map(str::to_owned),
@@ -218,7 +242,7 @@ impl Resolved {
             move |it: ResolvedName| Found {
                 name: it.name,
                 what,
-                is_marked: false,
+                mark: Mark::None,
                 policy: None,
             }
         };
@@ -261,7 +285,7 @@ mod tests {
         Found {
             name: name.to_owned(),
             what: What::Index,
-            is_marked: true,
+            mark: Mark::Of(Some("joblogs".to_owned())),
             policy: None,
         }
     }
@@ -311,10 +335,20 @@ mod tests {
             );
         }
         let unmarked = Found {
-            is_marked: false,
+            mark: Mark::None,
             ..old.clone()
         };
         is_left(&unmarked, "its mapping");
+        let other = Found {
+            mark: Mark::Of(Some("archive".to_owned())),
+            ..old.clone()
+        };
+        is_left(&other, "another installation, archive");
+        let of_version_1 = Found {
+            mark: Mark::Of(None),
+            ..old.clone()
+        };
+        assert_eq!(fate(&of_version_1), Fate::Goes);
         let policy = Some("joblogs-joblogs".to_owned());
         is_left(&Found { policy, ..old }, "policy joblogs-joblogs");
     }
@@ -333,7 +367,7 @@ mod tests {
             "data_streams": [{"name": "2026-01-06-joblogs", "timestamp_field": "@timestamp"}],
         });
         let details = json!({
-            "2026-01-01-joblogs": {"mappings": {"_meta": {"managed_by": "joblogs", "version": 1}}},
+            "2026-01-01-joblogs": {"mappings": {"_meta": {"managed_by": "joblogs", "name": "joblogs", "version": 2}}},
             "2026-01-04-joblogs": {
                 "mappings": {"_meta": {"managed_by": "somebody"}},
                 "settings": {"index": {"lifecycle": {"name": "theirs"}}},
@@ -347,7 +381,7 @@ mod tests {
             [Index, ClosedIndex, HiddenIndex, Index, Alias, DataStream]
         );
         assert_eq!(found[0], ours("2026-01-01-joblogs"));
-        assert!(!found[3].is_marked);
+        assert_eq!(found[3].mark, Mark::None);
         assert_eq!(found[3].policy.as_deref(), Some("theirs"));
     }
 }

@@ -2,6 +2,7 @@
 //! never a step back: what a newer consumer put stays.
 
 mod adapt;
+mod fields;
 mod hand;
 mod installed;
 mod keys;
@@ -93,6 +94,7 @@ impl Setup {
         let lifecycle = self.put_lifecycle(&hand).await?;
         self.put_components(&hand, lifecycle.as_deref()).await?;
         self.put_templates(&hand).await?;
+        fields::add(&hand, &self.names).await?;
         security::put_users(&hand, &self.names, &self.users).await?;
         keys::put_keys(&hand, &self.names, &self.keys).await?;
         if let Some(password) = &self.kibana_password {
@@ -148,7 +150,8 @@ impl Setup {
     }
 
     async fn put_templates(&self, hand: &Hand<'_>) -> Result<()> {
-        for kind in Kind::ALL {
+        // Lines last: by their template the consumer knows that all is in place (`is_done`).
+        for kind in Kind::ALL.into_iter().rev() {
             let alias = self.free_alias(hand, kind).await?;
             let template = objects::template(&self.names, kind, alias.as_deref());
             let name = template.name.clone();

@@ -78,7 +78,7 @@ impl Respond for Cluster {
                     json!({"indices": [index], "aliases": [], "data_streams": []}),
                 )
             }
-            ("GET", _) if path.starts_with("/20") => {
+            ("GET", _) if path.starts_with("/20") && self.has_policy => {
                 let marked = json!({"_meta": {"managed_by": "joblogs", "version": 1}});
                 let lifecycle = json!({"index": {"lifecycle": {"name": NAME}}});
                 answer(
@@ -193,14 +193,14 @@ async fn a_full_cluster_gets_everything() {
             "PUT /_component_template/joblogs-joblogs-jobs",
             "PUT /_component_template/joblogs-joblogs-rejected",
             "PUT /_component_template/joblogs-joblogs-custom?create=true",
-            "PUT /_index_template/joblogs-joblogs",
-            "PUT /_index_template/joblogs-joblogs-jobs",
             "PUT /_index_template/joblogs-joblogs-rejected",
+            "PUT /_index_template/joblogs-joblogs-jobs",
+            "PUT /_index_template/joblogs-joblogs",
             "PUT /_security/role/joblogs-joblogs-consumer",
             "PUT /_security/role/joblogs-joblogs-reader",
             "PUT /_security/role/joblogs-joblogs-retention",
-            "PUT /_security/user/joblogs-consumer",
-            "PUT /_security/user/joblogs-retention",
+            "PUT /_security/user/joblogs-joblogs-consumer",
+            "PUT /_security/user/joblogs-joblogs-retention",
             "POST /_security/user/kibana_system/_password",
         ]
     );
@@ -214,7 +214,7 @@ async fn lifecycle_and_templates_are_as_elasticsearch_documents_them() {
     };
     let (ended, changes) = run(full, &["setup", "--retain-days", "7"]).await;
     ended.unwrap();
-    let mark = |description: &str| json!({"managed_by": "joblogs", "version": 1, "description": description});
+    let mark = |description: &str| json!({"managed_by": "joblogs", "name": "joblogs", "version": 2, "description": description});
     assert_eq!(
         *body(&changes, "PUT /_ilm/policy/joblogs-joblogs"),
         json!({"policy": {
@@ -289,15 +289,15 @@ async fn roles_and_users_have_what_is_needed_and_their_passwords() {
                     "privileges": ["auto_configure", "index", "read"],
                 },
             ],
-            "metadata": {"managed_by": "joblogs", "version": 1},
+            "metadata": {"managed_by": "joblogs", "name": "joblogs", "version": 2},
         })
     );
     assert_eq!(
-        *body(&changes, "PUT /_security/user/joblogs-consumer"),
+        *body(&changes, "PUT /_security/user/joblogs-joblogs-consumer"),
         json!({
             "password": "pass-of-consumer",
             "roles": ["joblogs-joblogs-consumer"],
-            "full_name": "Joblogs, joblogs-consumer",
+            "full_name": "Joblogs, joblogs-joblogs-consumer",
         })
     );
     assert_eq!(
@@ -307,7 +307,7 @@ async fn roles_and_users_have_what_is_needed_and_their_passwords() {
     assert!(
         !changes
             .iter()
-            .any(|(it, _)| it.contains("user/joblogs-retention")),
+            .any(|(it, _)| it.contains("user/joblogs-joblogs-retention")),
         "nobody asked for it"
     );
 }
@@ -464,7 +464,7 @@ async fn api_keys_are_made_as_elasticsearch_documents_them_and_kept_in_files_of_
             {"names": ["20*-joblogs-jobs"], "privileges": ["auto_configure", "index", "read"]},
         ],
     }});
-    let metadata = json!({"managed_by": "joblogs", "version": 1});
+    let metadata = json!({"managed_by": "joblogs", "name": "joblogs", "version": 2});
     assert_eq!(
         made,
         [

@@ -44,24 +44,24 @@ pub struct SetupFlags {
     /// What `retention` has too.
     #[command(flatten)]
     pub upkeep: UpkeepFlags,
-    /// Password to give to the user `joblogs-consumer`, who may do what consuming needs and nothing else;
+    /// Password to give to the user `joblogs-NAME-consumer`, who may do what consuming needs and nothing else;
     /// without it that user is not made.
     #[arg(long, env = "JOBLOGS_CONSUMER_PASS", hide_env_values = true)]
     pub consumer_pass: Option<String>,
     /// File that holds the password of --consumer-pass.
     #[arg(long, env = "JOBLOGS_CONSUMER_PASS_FILE")]
     pub consumer_pass_file: Option<PathBuf>,
-    /// The same for the user `joblogs-retention`, who may do what `consumer retention` needs.
+    /// The same for the user `joblogs-NAME-retention`, who may do what `consumer retention` needs.
     #[arg(long, env = "JOBLOGS_RETENTION_PASS", hide_env_values = true)]
     pub retention_pass: Option<String>,
     /// File that holds the password of --retention-pass.
     #[arg(long, env = "JOBLOGS_RETENTION_PASS_FILE")]
     pub retention_pass_file: Option<PathBuf>,
-    /// File for an API key with the rights of `joblogs-consumer`, for the consumer's --es-api-key-file. Where the
+    /// File for an API key with the rights of `joblogs-NAME-consumer`, for the consumer's --es-api-key-file. Where the
     /// file holds none yet a key is made; one that it holds gets the rights of today.
     #[arg(long, env = "JOBLOGS_CONSUMER_API_KEY_FILE")]
     pub consumer_api_key_file: Option<PathBuf>,
-    /// The same with the rights of `joblogs-retention`.
+    /// The same with the rights of `joblogs-NAME-retention`.
     #[arg(long, env = "JOBLOGS_RETENTION_API_KEY_FILE")]
     pub retention_api_key_file: Option<PathBuf>,
     /// Password to give to Elasticsearch's user `kibana_system`; without it that user is left alone.

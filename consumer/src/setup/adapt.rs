@@ -26,6 +26,12 @@ pub(super) fn is_no_api(refusal: &str) -> bool {
     refusal.starts_with("no handler found for uri") || refusal.starts_with("there is no API")
 }
 
+/// Whether it says that the cluster keeps no users: it has no such API, or, as Elasticsearch's core alone, cannot make
+/// the index in which they would be.
+pub(super) fn is_no_security(refusal: &str) -> bool {
+    is_no_api(refusal) || refusal.starts_with("Unknown filter type [pattern_capture]")
+}
+
 /// The mapping type that the refusal is about, in Elasticsearch's words and in OpenSearch's, and what it is
 /// replaced by.
 fn lacking_type(reason: &str) -> Option<(&str, Value)> {

@@ -20,18 +20,18 @@ struct Installed {
 
 /// Refuses to go on where a template is newer than ours, before anything is changed; says which are older.
 pub(super) async fn check(hand: &Hand<'_>, names: &Names) -> Result<()> {
-    let name = names.object("");
     let mut installed = Vec::new();
     for kind in ["index", "component"] {
         let what = format!("to show its {kind} templates");
         let path = format!(
-            "_{kind}_template/{name}*?filter_path={kind}_templates.name,{kind}_templates.{kind}_template._meta"
+            "_{kind}_template/{}*?filter_path={kind}_templates.name,{kind}_templates.{kind}_template._meta",
+            names.object("")
         );
         let answer = hand.look(&path).await;
         let answer = answer.map_err(|error| explain(&what, error))?;
         installed.extend(read(kind, names, &answer.unwrap_or_default()));
     }
-    if let Some(sentence) = refusal(&name, &installed) {
+    if let Some(sentence) = refusal(&installed) {
         bail!(sentence);
     }
     if let Some(line) = upgrade(&installed) {
@@ -62,12 +62,14 @@ fn read(kind: &str, names: &Names, answer: &Value) -> Vec<Installed> {
         .collect()
 }
 
-fn refusal(name: &str, installed: &[Installed]) -> Option<String> {
+fn refusal(installed: &[Installed]) -> Option<String> {
     let newer = installed.iter().find(|it| it.version > Some(VERSION))?;
+    let all: Vec<&str> = installed.iter().map(|it| it.what.as_str()).collect();
     Some(format!(
-        "the {} is of version {}, and this consumer's is {VERSION}: run the setup of the consumer that put it, or a newer one; to go back, first delete the index templates and then the component templates that are called {name}…",
+        "the {} is of version {}, and this consumer's is {VERSION}: run the setup of the consumer that put it, or a newer one; to go back, first delete these in this order: {}",
         newer.what,
         newer.version.unwrap_or_default(),
+        all.join(", "),
     ))
 }
 
@@ -79,7 +81,7 @@ fn upgrade(installed: &[Installed]) -> Option<String> {
         None => "without a version".to_owned(),
     };
     Some(format!(
-        "the {} is {version}: all are brought to version {VERSION}; indices that are there stay as they are",
+        "the {} is {version}: all are brought to version {VERSION}",
         oldest.what
     ))
 }
@@ -97,23 +99,16 @@ mod tests {
 
     #[test]
     fn newer_is_refused_with_both_versions_and_a_way_out() {
-        let said = refusal(
-            "joblogs-x",
-            &[installed(None), installed(Some(VERSION + 6))],
-        )
-        .unwrap();
+        let said = refusal(&[installed(None), installed(Some(VERSION + 6))]).unwrap();
         assert!(
-            said.starts_with("the index template joblogs-x is of version 7,"),
+            said.starts_with("the index template joblogs-x is of version 8,"),
             "{said}"
         );
         assert!(
-            said.contains("this consumer's is 1") && said.contains("delete"),
+            said.contains("this consumer's is 2") && said.contains("delete"),
             "{said}"
         );
-        assert_eq!(
-            refusal("x", &[installed(None), installed(Some(VERSION))]),
-            None
-        );
+        assert_eq!(refusal(&[installed(None), installed(Some(VERSION))]), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::indices::{Kind, Names};
 
 /// The version of all of them together: one more with each change of a file.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 /// What tells our objects and our indices from others'.
 pub(crate) const MANAGED_BY: &str = "joblogs";
 /// What comes after the name of the operator's own component template.
@@ -61,7 +61,7 @@ pub(super) fn components(names: &Names, lifecycle: Option<&str>) -> Result<Vec<O
         if let (Some(policy), "-settings") = (lifecycle, suffix) {
             body["template"]["settings"]["index"]["lifecycle"] = json!({"name": policy});
         }
-        mark(&mut body["_meta"]);
+        mark(&mut body["_meta"], names);
         if let Some(mapping) = body.pointer_mut("/template/mappings") {
             without_descriptions(mapping);
         }
@@ -69,6 +69,19 @@ pub(super) fn components(names: &Names, lifecycle: Option<&str>) -> Result<Vec<O
         Ok(Object { name, body })
     };
     COMPONENTS.into_iter().map(component).collect()
+}
+
+/// All fields of the indices of a kind, with their mark, as templates give them to new ones.
+pub(super) fn mapping(names: &Names, kind: Kind) -> Result<Value> {
+    let composed = composed_of(names, kind);
+    let mut fields = Map::new();
+    for component in components(names, None)? {
+        let its = component.body["template"]["mappings"]["properties"].as_object();
+        if composed.contains(&component.name) {
+            fields.extend(its.cloned().into_iter().flatten());
+        }
+    }
+    Ok(json!({"_meta": meta(names, kind), "properties": fields}))
 }
 
 /// The operator's own component template, as long as there is none.
@@ -81,27 +94,40 @@ pub(super) fn operators_own(names: &Names) -> Result<Object> {
 
 /// The index template of a kind, whose indices get this alias.
 pub(super) fn template(names: &Names, kind: Kind, alias: Option<&str>) -> Object {
-    let what = match kind {
-        Kind::Lines => ("-lines", "Lines of CI jobs."),
-        Kind::Jobs => ("-jobs", "Manifests of CI jobs."),
-        Kind::Rejected => ("-rejected", "Lines of CI jobs that were not taken."),
-    };
-    let mut meta = json!({"description": what.1});
-    mark(&mut meta);
+    let meta = meta(names, kind);
     let mut template = json!({"mappings": {"_meta": meta}});
     if let Some(alias) = alias {
         template["aliases"] = json!({alias: {}});
     }
-    let composed_of = ["-settings", "-facts", what.0, CUSTOM].map(|it| names.object(it));
     let body = json!({
         "_meta": meta,
         "index_patterns": names.patterns(kind),
         "priority": priority(names, kind),
-        "composed_of": composed_of,
+        "composed_of": composed_of(names, kind),
         "template": template,
     });
     let name = names.object(kind.suffix());
     Object { name, body }
+}
+
+fn composed_of(names: &Names, kind: Kind) -> [String; 4] {
+    let own = match kind {
+        Kind::Lines => "-lines",
+        Kind::Jobs => "-jobs",
+        Kind::Rejected => "-rejected",
+    };
+    ["-settings", "-facts", own, CUSTOM].map(|it| names.object(it))
+}
+
+fn meta(names: &Names, kind: Kind) -> Value {
+    let what = match kind {
+        Kind::Lines => "Lines of CI jobs.",
+        Kind::Jobs => "Manifests of CI jobs.",
+        Kind::Rejected => "Lines of CI jobs that were not taken.",
+    };
+    let mut meta = json!({"description": what});
+    mark(&mut meta, names);
+    meta
 }
 
 /// The name by which all indices of a kind are read together.
@@ -113,7 +139,7 @@ pub(super) fn alias(names: &Names, kind: Kind) -> Option<String> {
 pub(super) fn lifecycle(names: &Names, days: u16) -> Result<Object> {
     let mut body = parse("lifecycle", LIFECYCLE)?;
     let policy = &mut body["policy"];
-    mark(&mut policy["_meta"]);
+    mark(&mut policy["_meta"], names);
     if days == 0 {
         let phases = policy["phases"].as_object_mut();
         phases.context("phases")?.remove("delete");
@@ -138,7 +164,7 @@ pub(super) fn roles(names: &Names) -> Result<Vec<Object>> {
     };
     let role = |(suffix, file): (&str, &str)| {
         let mut body = parse(suffix, file)?;
-        mark(&mut body["metadata"]);
+        mark(&mut body["metadata"], names);
         for rights in body["indices"].as_array_mut().into_iter().flatten() {
             let kinds = rights["names"].as_array().into_iter().flatten();
             rights["names"] = kinds.flat_map(patterns).collect();
@@ -157,8 +183,10 @@ pub(crate) fn roles_file(names: &Names) -> Result<String> {
     Ok(lines.collect())
 }
 
-fn mark(meta: &mut Value) {
+/// Whose it is, and of which installation: there may be several on one cluster.
+fn mark(meta: &mut Value, names: &Names) {
     meta["managed_by"] = MANAGED_BY.into();
+    meta["name"] = names.naming.name.as_str().into();
     meta["version"] = VERSION.into();
 }
 
@@ -292,7 +320,7 @@ mod tests {
 
     /// What the objects of `VERSION` are: whoever changes one raises the version, or an installation that has the
     /// older ones would not be told of it.
-    const OF_VERSION: (u64, &str) = (1, "f37a1d987362f0a0");
+    const OF_VERSION: (u64, &str) = (2, "65ecf6fb708a9e5d");
 
     #[test]
     fn a_change_of_an_object_is_a_new_version() {

@@ -5,21 +5,15 @@ use elasticsearch::http::Method;
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::{adapt::is_no_api, hand::Hand, objects};
+use super::{adapt::is_no_security, hand::Hand, objects};
 use crate::{elasticsearch::ElasticsearchError, indices::Names, privilege::explain};
 
-/// A user that setup makes, who has the role of the same suffix.
+/// A user that setup makes, who is called like its role: another installation on the cluster has its own.
 pub(crate) struct User {
-    /// What comes after `joblogs` in its name.
+    /// What comes after our name in both.
     pub suffix: &'static str,
     /// Its password; without one the user is left alone.
     pub password: Option<SecretString>,
-}
-
-impl User {
-    fn name(&self) -> String {
-        format!("joblogs{}", self.suffix)
-    }
 }
 
 /// What becomes of something that not every cluster can do.
@@ -37,7 +31,7 @@ pub(super) async fn put_users(hand: &Hand<'_>, names: &Names, users: &[User]) ->
         let path = format!("_security/role/{}", role.name);
         let what = format!("the role {}", role.name);
         let put = hand.put(&path, &role.body).await;
-        match outcome(put, |_| false) {
+        match outcome(put) {
             Ok(Outcome::Done) => hand.say(&format!("the role {} is in place", role.name)),
             Ok(Outcome::Lacking(reason)) => {
                 println!(
@@ -66,13 +60,13 @@ async fn put_user(
     user: &User,
     password: &SecretString,
 ) -> Result<()> {
-    let (name, role) = (user.name(), names.object(user.suffix));
+    let name = names.object(user.suffix);
     let path = format!("_security/user/{name}");
-    let body = json!({"roles": [role], "full_name": format!("Joblogs, {name}")});
+    let body = json!({"roles": [name], "full_name": format!("Joblogs, {name}")});
     let put = hand.change(Method::Put, &path, &body, Some(password)).await;
     put.map_err(|error| explain(&format!("the user {name}"), error))?;
     hand.say(&format!(
-        "the user {name} is in place, with the role {role}"
+        "the user {name} is in place, with the role of that name"
     ));
     Ok(())
 }
@@ -82,8 +76,7 @@ pub(super) async fn set_kibana_password(hand: &Hand<'_>, password: &SecretString
     let path = "_security/user/kibana_system/_password";
     let body = json!({});
     let post = hand.change(Method::Post, path, &body, Some(password)).await;
-    let is_refused_itself = |reason: &str| reason.contains("password") && !is_no_api(reason);
-    match outcome(post, is_refused_itself) {
+    match outcome(post) {
         Ok(Outcome::Done) => hand.say("the password of kibana_system is set"),
         // A cluster without native users has no Kibana either.
         Ok(Outcome::Lacking(reason)) => {
@@ -94,15 +87,40 @@ pub(super) async fn set_kibana_password(hand: &Hand<'_>, password: &SecretString
     Ok(())
 }
 
-fn outcome<T>(
-    change: Result<T, ElasticsearchError>,
-    is_our_fault: impl Fn(&str) -> bool,
-) -> Result<Outcome, ElasticsearchError> {
+fn outcome<T>(change: Result<T, ElasticsearchError>) -> Result<Outcome, ElasticsearchError> {
     match change {
         Ok(_) => Ok(Outcome::Done),
-        Err(ElasticsearchError::Rejected { reason, .. }) if !is_our_fault(&reason) => {
+        Err(ElasticsearchError::Rejected { reason, .. }) if is_no_security(&reason) => {
             Ok(Outcome::Lacking(reason))
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_cluster_without_users_lacks_them() {
+        let outcome = |reason: &str| {
+            let (status, reason) = (400, reason.to_owned());
+            outcome::<()>(Err(ElasticsearchError::Rejected { status, reason }))
+        };
+        for lacking in [
+            "no handler found for uri [/_security/role/x] and method [PUT]",
+            "Unknown filter type [pattern_capture] for [email]",
+        ] {
+            assert!(
+                matches!(outcome(lacking), Ok(Outcome::Lacking(_))),
+                "{lacking}"
+            );
+        }
+        for ours in [
+            "Validation Failed: 1: passwords must be at least [6] characters long;",
+            "unknown cluster privilege [x]",
+        ] {
+            assert!(outcome(ours).is_err(), "{ours}");
+        }
     }
 }

@@ -54,7 +54,7 @@ async fn objects_are_imported_once_and_stay_what_they_are() {
     );
     let there = kibana.state().objects.clone();
     assert_eq!(there.len(), count);
-    let key = ("index-pattern".to_owned(), "joblogs-jobs".to_owned());
+    let key = ("index-pattern".to_owned(), "ci-jobs".to_owned());
     assert_eq!(there[&key]["attributes"]["title"], "20*-ci-jobs");
 
     let second = said(&run(&kibana.url(), &[]).await);
@@ -77,9 +77,9 @@ async fn objects_are_imported_once_and_stay_what_they_are() {
 async fn what_people_changed_stays_until_the_next_version_or_a_loss() {
     let kibana = Kibana::start().await;
     said(&run(&kibana.url(), &[]).await);
-    let errors = ("search".to_owned(), "joblogs-errors".to_owned());
+    let errors = ("search".to_owned(), "ci-errors".to_owned());
     let mark = |description: &str| {
-        let key = ("search".to_owned(), "joblogs-one-job".to_owned());
+        let key = ("search".to_owned(), "ci-one-job".to_owned());
         let mut state = kibana.state();
         state.objects.get_mut(&key).unwrap()["attributes"]["description"] = json!(description);
     };
@@ -94,7 +94,7 @@ async fn what_people_changed_stays_until_the_next_version_or_a_loss() {
     said(&run(&kibana.url(), &[]).await);
     assert_eq!(
         kibana.state().objects[&errors]["attributes"]["title"],
-        "Errors of failed jobs"
+        "Errors of failed jobs (ci)"
     );
 
     kibana.state().objects.remove(&errors);
@@ -145,19 +145,19 @@ async fn a_refusal_names_the_object_and_the_reason() {
     let kibana = Kibana::start().await;
     kibana.state().types.remove("lens");
     let why = complaint(&run(&kibana.url(), &[]).await);
-    let sentence = "Kibana 8.19.21 did not take the lens joblogs-failures-over-time: it knows no objects of this type; so it is with 7 more";
+    let sentence = "Kibana 8.19.21 did not take the lens ci-failures-over-time: it knows no objects of this type; so it is with 7 more";
     assert!(why.ends_with(sentence), "{why}");
 
     kibana.state().types.insert("lens", "8.8.0");
     let why = complaint(&run(&kibana.url(), &[]).await);
-    assert!(why.contains("refused the import (422 Unprocessable Entity): Document \"joblogs-failures-over-time\" belongs to a more recent version"), "{why}");
+    assert!(why.contains("refused the import (422 Unprocessable Entity): Document \"ci-failures-over-time\" belongs to a more recent version"), "{why}");
 
     kibana.state().types.insert("lens", "8.9.0");
     kibana.state().types.remove("index-pattern");
     kibana.state().objects.clear();
     let why = complaint(&run(&kibana.url(), &[]).await);
     assert!(
-        why.contains("did not take the index-pattern joblogs-lines"),
+        why.contains("did not take the index-pattern ci-lines"),
         "{why}"
     );
 }

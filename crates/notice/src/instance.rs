@@ -120,6 +120,16 @@ impl Instance {
         self.api("version")
     }
 
+    /// The path of the project, with its groups, that this page (`web_url`) of the instance is about.
+    pub fn project_path(&self, page: &str) -> Option<String> {
+        let page = Url::parse(page).ok()?;
+        let (path, _) = page.path().split_once("/-/")?;
+        let base = self.base.path().trim_end_matches('/');
+        let within = path.strip_prefix(base).filter(|it| it.starts_with('/'));
+        let path = within.unwrap_or(path).trim_matches('/');
+        (!path.is_empty()).then(|| path.to_owned())
+    }
+
     /// `GET` here answers the job's facts as JSON.
     pub fn job_url(&self, project: ProjectId, job: JobId) -> Url {
         self.api(&format!("projects/{project}/jobs/{job}"))
@@ -210,6 +220,39 @@ mod tests {
             "not a url",
         ] {
             assert!(!instance.owns(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_project_has_the_path_of_its_pages() {
+        let path = |base: &str, page: &str| Instance::parse(base).unwrap().project_path(page);
+        for (base, page, right) in [
+            (
+                "https://g/",
+                "https://g/acme/tools/demo/-/jobs/1",
+                Some("acme/tools/demo"),
+            ),
+            (
+                "https://g/gitlab",
+                "https://g/gitlab/acme/demo/-/jobs/1",
+                Some("acme/demo"),
+            ),
+            // Where it is reached by another address than people do.
+            (
+                "http://internal:8080/",
+                "https://g/acme/demo/-/jobs/1",
+                Some("acme/demo"),
+            ),
+            (
+                "https://g/gitlab",
+                "https://g/gitlab-org/gitlab/-/jobs/1",
+                Some("gitlab-org/gitlab"),
+            ),
+            ("https://g/", "https://g/-/jobs/1", None),
+            ("https://g/", "https://g/acme/demo", None),
+            ("https://g/", "", None),
+        ] {
+            assert_eq!(path(base, page).as_deref(), right, "{base} {page}");
         }
     }
 }

@@ -103,6 +103,16 @@ pub fn host_in_url(host: &str) -> Result<String> {
     Ok(host.to_owned())
 }
 
+/// The variables of a command's flags that stand nowhere in a text, such as that of the appliance.
+pub fn variables_missing_in(command: &clap::Command, text: &str) -> Vec<String> {
+    let words = || text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+    variables
+        .map(|it| it.to_string_lossy().into_owned())
+        .filter(|variable| !words().any(|word| word == variable))
+        .collect()
+}
+
 /// The flags of a command as the rows of a Markdown table: flag, variable, default, what it is.
 pub fn flag_table(command: &clap::Command) -> String {
     let mut table = "| flag | variable | default | |\n|---|---|---|---|\n".to_owned();

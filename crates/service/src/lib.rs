@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod cli;
 pub mod gitlabs;
+pub mod kibana;
 pub mod logs;
 pub mod metrics;
 pub mod secret;

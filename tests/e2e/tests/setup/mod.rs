@@ -143,7 +143,7 @@ pub(crate) async fn a_dry_run_shows_all_and_changes_nothing(world: &World) -> Re
         format!("PUT _component_template/{name}-custom?create=true"),
         format!("PUT _index_template/{name}-rejected"),
         format!("PUT _security/role/{name}-consumer"),
-        "PUT _security/user/joblogs-consumer".to_owned(),
+        format!("PUT _security/user/{name}-consumer"),
         "POST _security/user/kibana_system/_password".to_owned(),
     ] {
         ensure!(

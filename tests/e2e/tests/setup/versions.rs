@@ -21,11 +21,14 @@ pub(crate) async fn an_older_installation_is_upgraded_in_place(world: &World) ->
         let path = format!("_index_template/joblogs-{name}{suffix}");
         elasticsearch.put(&path, &body).await?;
     }
-    let (old, new) = (
-        format!("2026-11-24-{}-jobs", world.name),
-        format!("2026-11-25-{}-jobs", world.name),
-    );
+    let [old, marked, new] =
+        ["2026-11-23", "2026-11-24", "2026-11-25"].map(|day| format!("{day}-{}-jobs", world.name));
     elasticsearch.put(&old, &json!({})).await?;
+    // As version 1 made it, before it knew of failures.
+    let mark = json!({"managed_by": "joblogs", "version": 1});
+    elasticsearch
+        .put(&marked, &json!({"mappings": {"_meta": mark}}))
+        .await?;
     let before = elasticsearch.ask(&old, None).await?;
 
     let said = set_up(world, &[], &[]).await?;
@@ -46,6 +49,26 @@ pub(crate) async fn an_older_installation_is_upgraded_in_place(world: &World) ->
     );
     let after = elasticsearch.ask(&old, None).await?;
     ensure!(before == after, "{before} became {after}");
+
+    // Jobs go on coming into it, and what is new of them can be searched for.
+    let (document, found) = (
+        format!("{marked}/_doc/1?refresh=true"),
+        format!("{marked}/_search?q=failure.class:code"),
+    );
+    let job = json!({"job_id": "1", "failure": {"class": "code"}});
+    elasticsearch.put(&document, &job).await?;
+    let found = elasticsearch.ask(&found, None).await?;
+    ensure!(found["hits"]["total"]["value"] == 1, "{found}");
+    let mapping = elasticsearch.ask(&marked, None).await?;
+    let mapping = &mapping[&marked]["mappings"];
+    ensure!(
+        mapping["_meta"]["version"] == made[&new]["mappings"]["_meta"]["version"],
+        "{mapping}"
+    );
+    ensure!(mapping["dynamic"] == "false", "{mapping}");
+    let again = set_up(world, &[], &[]).await?;
+    ensure!(!again.contains("has the fields"), "{again}");
+    elasticsearch.delete(&marked).await?; // no job's document
     Ok(())
 }
 
