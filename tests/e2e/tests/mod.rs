@@ -110,6 +110,7 @@ tests! {
         operation::e30_a_second_signal_ends_at_once_without_loss,
         demo::the_demo_shows_every_job_complete_and_what_people_ask,
         kibana::every_saved_search_and_panel_finds_what_the_demo_did,
+        kibana::a_failed_job_without_a_class_is_in_the_charts,
         kibana::the_readmes_questions_are_answered_without_kibana,
         harness::a_proxy_does_to_connections_what_it_is_told,
         harness::a_proxy_holds_a_connection_in_its_moment,

@@ -32,7 +32,7 @@ pub(super) async fn all(
                         "terms": {"field": "failure.pattern", "size": SHOWN},
                         "aggs": {
                             "new": {"filter": {"term": {"failure.novel": true}}},
-                            "projects": {"cardinality": {"field": "project_name"}},
+                            "projects": {"cardinality": {"field": "project_path"}},
                         },
                     },
                 },

@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 use super::Object;
 use super::kql::Kql;
 
+/// How Lens calls documents that have no value of what they are split by.
+pub const MISSING: &str = "__missing__";
+
 /// A bar, a point or a row: its keys from outside to inside, and its numbers by their labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -140,7 +143,11 @@ impl Chart {
                 let by = measures.find(|it| it.id == column);
                 let by = by.with_context(|| format!("ordered by {column}, which is none"))?;
                 let order = json!({by.order()?: params["orderDirection"]});
-                json!({"terms": {"field": field, "size": params["size"], "order": order}})
+                let mut terms = json!({"field": field, "size": params["size"], "order": order});
+                if params["missingBucket"] == true && params["otherBucket"] == true {
+                    terms["missing"] = MISSING.into();
+                }
+                json!({ "terms": terms })
             }
             other => bail!("the buckets {other} are not known here"),
         })

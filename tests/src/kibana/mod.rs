@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub use chart::{Chart, Row};
+pub use chart::{Chart, MISSING, Row};
 pub use kql::Kql;
 
 /// The file that people import into Kibana.

@@ -7,7 +7,7 @@ use super::documents::{Documents, value};
 use crate::world::World;
 
 /// Fields that no line is without.
-const ALWAYS: [&str; 18] = [
+const ALWAYS: [&str; 19] = [
     "@timestamp",
     "timestamp_source",
     "message",
@@ -19,6 +19,7 @@ const ALWAYS: [&str; 18] = [
     "job_id",
     "job_name",
     "project_name",
+    "project_path",
     "url",
     "instance",
     "pipeline_id",

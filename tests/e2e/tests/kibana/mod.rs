@@ -7,8 +7,9 @@ mod fields;
 mod readme;
 mod searches;
 
-use anyhow::{Context as _, Result, bail};
-use e2e::kibana::{FOR_KIBANA, FOR_OPENSEARCH_DASHBOARDS, Object, objects};
+use anyhow::{Context as _, Result, bail, ensure};
+use e2e::kibana::{Chart, FOR_KIBANA, FOR_OPENSEARCH_DASHBOARDS, MISSING, Object, objects};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::demo;
@@ -47,6 +48,34 @@ pub(crate) async fn the_readmes_questions_are_answered_without_kibana(world: &Wo
     let documents = after_the_demo(world).await?;
     fields::check(world, &documents).await?;
     readme::check(world, &documents).await
+}
+
+pub(crate) async fn a_failed_job_without_a_class_is_in_the_charts(world: &World) -> Result<()> {
+    world.initmq().await?;
+    world.set_up().await?;
+    // Its log was refused, so nobody knows why it failed.
+    let now = Timestamp::now().to_string();
+    let manifest = json!({
+        "@timestamp": now, "job_id": "1", "status": "failed", "state": "forbidden", "project_path": "acme/demo",
+    });
+    let index = format!("{}-{}-jobs", &now[..10], world.name);
+    let path = format!("{index}/_doc/1?refresh=true");
+    world.elasticsearch().put(&path, &manifest).await?;
+    for (id, outer) in [
+        ("joblogs-failures-over-time", &now[..10]),
+        ("joblogs-failures-by-project", "acme/demo"),
+    ] {
+        let objects = objects(FOR_KIBANA)?;
+        let object = objects.iter().find(|it| it.id == id).context(id)?;
+        let chart = Chart::of(object)?;
+        let answer = ask(world, object, object.view()?, chart.search()?).await?;
+        let rows = chart.rows(&answer)?;
+        ensure!(
+            rows.len() == 1 && rows[0].keys == [outer, MISSING] && rows[0].values == [1],
+            "{id}: {rows:?}"
+        );
+    }
+    world.elasticsearch().delete(&index).await // no job's document
 }
 
 async fn after_the_demo(world: &World) -> Result<Documents> {

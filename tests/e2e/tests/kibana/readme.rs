@@ -105,7 +105,7 @@ fn is_right(question: &str, answer: &Value, documents: &Documents) -> Result<()>
             is(new.sum::<u64>(), right.count() as u64)
         }
         "Whose jobs fail, and on which runners?" => {
-            is(terms(aggregation("projects")), by("project_name"))?;
+            is(terms(aggregation("projects")), by("project_path"))?;
             is(terms(aggregation("runners")), by("runner_id"))
         }
         "Which jobs take long?" => {

@@ -84,7 +84,11 @@ fn by_column(by: &By, measures: &[Measure]) -> Value {
 }
 
 fn split_column(split: &Split) -> Value {
-    terms(&split.field, &split.label, SPLIT_VALUES, &id_of(0))
+    let mut column = terms(&split.field, &split.label, SPLIT_VALUES, &id_of(0));
+    // What has no such value counts too. Lens shows it only where it shows what is beyond the size.
+    column["params"]["missingBucket"] = true.into();
+    column["params"]["otherBucket"] = true.into();
+    column
 }
 
 fn terms(field: &str, label: &str, size: u32, order: &str) -> Value {

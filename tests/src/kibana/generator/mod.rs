@@ -44,6 +44,7 @@ fn for_opensearch_dashboards() -> String {
         if let Some(attributes) = object["attributes"].as_object_mut() {
             attributes.remove("name");
         }
+        object["attributes"]["fieldFormatMap"] = text(Value::Object(formats(it, true))).into();
         object
     });
     lines(views.chain(searches.iter().map(|it| older(search(it), "7.9.3"))))
@@ -76,15 +77,10 @@ fn object(kind: &str, version: &str, id: &str, attributes: Value, references: Va
 }
 
 fn view(view: &View) -> Value {
-    let formats: Map<String, Value> = view
-        .formats
-        .iter()
-        .map(|(field, it)| (field.clone(), format(*it)))
-        .collect();
     let mut attributes = json!({
         "title": view.pattern,
         "name": view.name,
-        "fieldFormatMap": text(Value::Object(formats)),
+        "fieldFormatMap": text(Value::Object(formats(view, false))),
     });
     if let Some(time) = &view.time {
         attributes["timeFieldName"] = json!(time);
@@ -92,10 +88,23 @@ fn view(view: &View) -> Value {
     object("index-pattern", "8.0.0", &view.id, attributes, json!([]))
 }
 
-fn format(format: Format) -> Value {
+fn formats(view: &View, is_older: bool) -> Map<String, Value> {
+    let formats = view.formats.iter();
+    formats
+        .map(|(field, it)| (field.clone(), format(*it, is_older)))
+        .collect()
+}
+
+fn format(format: Format, is_older: bool) -> Value {
     let duration = |unit: &str| {
+        // Kibana 7.14 brought the precise one; before, an output that is unknown is an error for each row.
+        let (output, suffix) = if is_older {
+            ("asSeconds", "showSuffix")
+        } else {
+            ("humanizePrecise", "useShortSuffix")
+        };
         json!({"id": "duration", "params": {
-            "inputFormat": unit, "outputFormat": "humanizePrecise", "outputPrecision": 1, "useShortSuffix": true,
+            "inputFormat": unit, "outputFormat": output, "outputPrecision": 1, suffix: true,
         }})
     };
     match format {

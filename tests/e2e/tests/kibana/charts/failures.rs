@@ -56,7 +56,7 @@ fn newest_lines(shown: &Shown, documents: &Documents) -> Result<()> {
 
 pub(super) fn by_project(shown: &Shown, documents: &Documents) -> Result<()> {
     let failures = documents.failures();
-    let right = failures.map(|it| keys([text(it, "project_name"), text(it, "failure.class")]));
+    let right = failures.map(|it| keys([text(it, "project_path"), text(it, "failure.class")]));
     shown.counts("Failed jobs", &counts(right))
 }
 

@@ -7,6 +7,8 @@ use e2e::kibana::Object;
 use serde_json::{Value, json};
 
 use super::super::ask;
+use e2e::demo::Fate;
+
 use super::super::documents::{Documents, counts, day, text};
 use super::{Counts, NEAR, Shown, keys, near, near_count};
 use crate::world::World;
@@ -42,8 +44,10 @@ fn longest_of(documents: &Documents, name: &str) -> f64 {
 
 pub(super) fn volume(shown: &Shown, documents: &Documents) -> Result<()> {
     let [mut bytes, mut lines, mut jobs] = [Counts::new(), Counts::new(), Counts::new()];
-    for job in &documents.plan {
-        let project = || keys([job.project_name()]);
+    // Of a job that GitLab told nothing about the project is not known.
+    let known = documents.plan.iter();
+    for job in known.filter(|it| it.fate != Fate::Forbidden) {
+        let project = || keys([job.project]);
         let count = u32::try_from(job.lines()? + job.rejected()?)?;
         let size = if count > 0 { job.sample.trace.len() } else { 0 };
         *bytes.entry(project()).or_default() += u32::try_from(size)?;
