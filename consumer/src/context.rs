@@ -7,7 +7,7 @@ use notice::{Instances, JobId, SealKeys};
 use service::secret::Changing;
 
 use crate::{
-    elasticsearch::Elasticsearch, flags::Naming, gitlab::Gitlab, job::Job, places::Places,
+    elasticsearch::Elasticsearch, gitlab::Gitlab, indices::Naming, job::Job, places::Places,
     sink::Budget,
 };
 

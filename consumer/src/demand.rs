@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use crate::{
     circuit::Circuit,
     elasticsearch::{Elasticsearch, ElasticsearchError},
-    flags::Naming,
     gitlab::Gitlab,
+    indices::Naming,
     setup::is_done,
 };
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use trace::{Line, TimestampSource};
 
 use crate::{
-    flags::{DatePlace, Naming},
+    indices::{DatePlace, Naming},
     job::Job,
 };
 

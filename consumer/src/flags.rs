@@ -17,7 +17,6 @@ use service::{
     secret::Changing,
 };
 
-pub(crate) use self::elasticsearch::{DatePlace, Naming};
 pub use self::{
     elasticsearch::ElasticsearchFlags,
     upkeep::{KibanaFlags, RetentionFlags, SetupFlags},
@@ -26,6 +25,7 @@ use crate::{
     context::Forge,
     elasticsearch::{DEPENDENCY, Elasticsearch},
     gitlab::Gitlab,
+    indices::Naming,
     link::QUEUE,
 };
 

@@ -1,12 +1,29 @@
 //! Which indices are ours: the patterns that templates, roles and retention have, and how a name is read back.
 
+use clap::ValueEnum;
 use jiff::civil::Date;
 use notice::{IndexName, IndexPatterns};
 
-use crate::flags::{DatePlace, Naming};
-
 /// How many bytes a date has in a name.
 const DATE: usize = "YYYY-MM-DD".len();
+
+/// Where the date stands in an index's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DatePlace {
+    /// `YYYY-MM-DD-NAME`.
+    Prefix,
+    /// `NAME-YYYY-MM-DD`.
+    Suffix,
+}
+
+/// How indices are named.
+#[derive(Debug, Clone)]
+pub struct Naming {
+    /// The configured name.
+    pub name: IndexName,
+    /// Where the date stands.
+    pub date: DatePlace,
+}
 
 /// What an index is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

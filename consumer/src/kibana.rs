@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::{
     causes,
-    flags::{DatePlace, Naming},
+    indices::{DatePlace, Naming},
     login::Login,
     manifest::hex,
 };

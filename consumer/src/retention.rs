@@ -262,7 +262,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::flags::{DatePlace, Naming};
+    use crate::indices::{DatePlace, Naming};
 
     fn retention() -> Retention {
         let name = IndexName::parse("joblogs").unwrap();

@@ -28,8 +28,7 @@ pub(crate) use self::{
 };
 use crate::{
     elasticsearch::{Elasticsearch, ElasticsearchError},
-    flags::Naming,
-    indices::{Kind, Names},
+    indices::{Kind, Names, Naming},
     privilege::explain,
 };
 

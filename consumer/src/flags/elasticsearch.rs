@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::{
     elasticsearch::{Elasticsearch, Settings},
+    indices::{DatePlace, Naming},
     login::{ApiKey, Login},
 };
 
@@ -71,24 +72,6 @@ pub enum Scheme {
     Http,
     /// Over TLS.
     Https,
-}
-
-/// Where the date stands in an index's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DatePlace {
-    /// `YYYY-MM-DD-NAME`.
-    Prefix,
-    /// `NAME-YYYY-MM-DD`.
-    Suffix,
-}
-
-/// How indices are named.
-#[derive(Debug, Clone)]
-pub struct Naming {
-    /// The configured name.
-    pub name: IndexName,
-    /// Where the date stands.
-    pub date: DatePlace,
 }
 
 impl ElasticsearchFlags {

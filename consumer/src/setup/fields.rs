@@ -76,7 +76,7 @@ mod tests {
     use notice::{IndexName, IndexPatterns};
 
     use super::*;
-    use crate::flags::{DatePlace, Naming};
+    use crate::indices::{DatePlace, Naming};
 
     #[test]
     fn only_indices_of_ours_and_of_earlier_versions_get_fields() {

@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        flags::{DatePlace, Naming},
+        indices::{DatePlace, Naming},
         manifest::hex,
     };
 
