@@ -150,6 +150,10 @@ async fn foreign(world: &World, today: Date) -> Result<Vec<(String, &'static str
     let marked = json!({"mappings": {"_meta": {"managed_by": "joblogs"}}});
     elasticsearch.put(&other, &marked).await?;
     elasticsearch.put(&backup, &marked).await?;
+    let archive = format!("{}-{name}", day(41));
+    let theirs = json!({"managed_by": "joblogs", "name": "archive", "version": 2});
+    let theirs = json!({"mappings": {"_meta": theirs}});
+    elasticsearch.put(&archive, &theirs).await?;
     make(world, &closed).await?;
     elasticsearch.act(&format!("{closed}/_close")).await?;
     let settings = json!({"settings": {"index.hidden": true}});
@@ -160,6 +164,7 @@ async fn foreign(world: &World, today: Date) -> Result<Vec<(String, &'static str
     Ok(vec![
         (format!("{}-{name}", day(45)), "its mapping does not say"),
         (other, "its name is none of ours"),
+        (archive, "it belongs to another installation, archive"),
         (closed, "it is closed"),
         (hidden, "it is hidden"),
         (alias, "it is an alias"),
