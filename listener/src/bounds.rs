@@ -1,7 +1,7 @@
 //! What is done with each request before a call sees it: who comes too often is sent away, the body is read
 //! within its bounds, and the outcome is noted.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
@@ -17,31 +17,29 @@ use tokio::{
 };
 
 use crate::{
-    accept::{RETRY_AFTER, UNAVAILABLE},
+    accept::{Api, RETRY_AFTER, UNAVAILABLE, header},
     api, hooks,
     limits::Limits,
     noted::{Noted, noting},
     refusal::Form,
     tls::Certified,
+    turns::{PATIENCE, Queue, Size, Turn, Turns},
 };
 
 /// A notice has a few hundred bytes; with a JWT for a token a few thousand.
 const LARGEST_BODY: usize = 64 * 1024;
-/// A pipeline event tells of all its jobs, with half a KiB each, and of a commit with a message of any size.
+/// A pipeline event tells of all its jobs, with half a KiB and more each, and of a commit with a message of any size.
 const LARGEST_WEBHOOK: usize = 1024 * 1024;
+/// The same of a sender whose secret token is right.
+const LARGEST_OF_KNOWN: usize = 4 * 1024 * 1024;
 /// The largest body that GitLab sends has 25 MB.
 const MOST_DISCARDED: usize = 32 * 1024 * 1024;
 /// A notice, and most job events, have no more: who sends this much costs next to nothing.
 const SMALL_BODY: usize = 4 * 1024;
-/// So many that are larger are read at the same time, and so many that are larger than 64 KiB.
-const MIDDLE_ONES: usize = 128;
-const LARGE_ONES: usize = 8;
 /// So many notices are on their way to the broker at the same time; more make it no faster.
 const CALLS: usize = 128;
 /// From the end of a head to the answer, whatever hangs: each wait gets what is left of it.
 const ANSWER: Duration = Duration::from_millis(5_500);
-/// How long one waits for its turn.
-const TURN: Duration = Duration::from_millis(1_500);
 /// How long a body may take to arrive.
 const BODY: Duration = Duration::from_secs(5);
 
@@ -50,24 +48,25 @@ pub(crate) struct Bounds {
     limits: Limits,
     /// Whether notices are taken from those alone who show a certificate.
     wants_certificates: bool,
-    middle_ones: Semaphore,
-    large_ones: Semaphore,
+    /// Whose secrets are known.
+    api: Arc<Api>,
+    bodies: Turns,
     calls: Semaphore,
 }
 
 /// What a request keeps until it is done with.
-struct Turns<'a> {
-    _body: [Option<SemaphorePermit<'a>>; 2],
+struct Admitted<'a> {
+    _body: (Queue, [Turn; 2]),
     _call: Option<SemaphorePermit<'a>>,
 }
 
 impl Bounds {
-    pub(crate) fn new(limits: Limits, wants_certificates: bool) -> Self {
+    pub(crate) fn new(limits: Limits, wants_certificates: bool, api: Arc<Api>) -> Self {
         Self {
             limits,
             wants_certificates,
-            middle_ones: Semaphore::new(MIDDLE_ONES),
-            large_ones: Semaphore::new(LARGE_ONES),
+            api,
+            bodies: Turns::new(),
             calls: Semaphore::new(CALLS),
         }
     }
@@ -78,7 +77,8 @@ impl Bounds {
         let until = begun + ANSWER;
         let form = Form::of(&request);
         let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
-        if !self.limits.allow(address) {
+        // Whoever watches over us must not take a flood for our end.
+        if !is_health(request.uri().path()) && !self.limits.allow(address) {
             refused("rate");
             let sentence = "too many requests; come again in a second";
             let refusal = form.refuse(StatusCode::TOO_MANY_REQUESTS, sentence);
@@ -117,7 +117,7 @@ impl Bounds {
         request: &mut Request,
         until: Instant,
         form: Form,
-    ) -> Result<Turns<'_>, Response> {
+    ) -> Result<Admitted<'_>, Response> {
         let is_notice = is_notice(request.uri().path());
         // A notice comes by `GET` or `POST`. Left to poem, a `HEAD` would be a `GET`, and publish.
         if is_notice && request.method() == Method::HEAD {
@@ -130,24 +130,35 @@ impl Bounds {
             return Err(form.refuse(StatusCode::UNAUTHORIZED, sentence));
         }
         let is_webhook = request.uri().path() == hooks::PATH;
-        let (largest, too_large) = if is_webhook {
-            (LARGEST_WEBHOOK, "the body is larger than 1 MiB")
+        let is_known = is_webhook && self.is_known(request);
+        let (largest, too_large) = match (is_webhook, is_known) {
+            (false, _) => (LARGEST_BODY, "the body is larger than 64 KiB"),
+            (true, false) => (LARGEST_WEBHOOK, "the body is larger than 1 MiB"),
+            (true, true) => (LARGEST_OF_KNOWN, "the body is larger than 4 MiB"),
+        };
+        let queue = if is_known {
+            self.bodies.of_known()
         } else {
-            (LARGEST_BODY, "the body is larger than 64 KiB")
+            let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
+            self.bodies.of_client(address)
         };
         let body = request.take_body();
-        match timeout(BODY, self.read(body, largest)).await {
-            Ok(Ok(Read::Whole(bytes, body))) => {
+        match timeout(BODY, read(body, largest, &queue)).await {
+            Ok(Ok(Read::Whole(bytes, turns))) => {
                 request.set_body(bytes);
                 let call = if is_notice {
                     Some(turn(&self.calls, until, form).await?)
                 } else {
                     None
                 };
-                Ok(Turns {
-                    _body: body,
+                Ok(Admitted {
+                    _body: (queue, turns),
                     _call: call,
                 })
+            }
+            // GitLab switches off a hook whose events are refused, and a push may tell of thousands of files.
+            Ok(Ok(Read::TooLarge)) if is_known && !hooks::is_about_jobs(request) => {
+                Err(hooks::ignored_unread())
             }
             Ok(Ok(Read::TooLarge)) => {
                 refused("body");
@@ -166,44 +177,48 @@ impl Bounds {
         }
     }
 
-    /// Reads a body. One that is larger than a notice needs a turn from there on, and a large one another. What is too
-    /// large is read all the same, up to a bound: who still sends when the connection is closed sees no answer.
-    async fn read(&self, body: Body, largest: usize) -> std::io::Result<Read<'_>> {
-        let mut pieces = std::pin::pin!(body.into_bytes_stream());
-        let (mut bytes, mut came) = (BytesMut::new(), 0);
-        let mut turns = [None, None];
-        while let Some(piece) = pieces.try_next().await? {
-            came += piece.len();
-            let kinds = [
-                (SMALL_BODY, &self.middle_ones),
-                (LARGEST_BODY, &self.large_ones),
-            ];
-            for (turn, (free, kind)) in turns.iter_mut().zip(kinds) {
-                if came > free && came <= largest && turn.is_none() {
-                    match timeout(TURN, kind.acquire()).await {
-                        Ok(Ok(permit)) => *turn = Some(permit),
-                        _ => return Ok(Read::Busy),
-                    }
-                }
-            }
-            if came <= largest {
-                bytes.extend_from_slice(&piece);
-            } else if came <= MOST_DISCARDED {
-                (bytes, turns) = (BytesMut::new(), [None, None]);
-            } else {
-                break;
-            }
-        }
-        if came > largest {
-            return Ok(Read::TooLarge);
-        }
-        Ok(Read::Whole(bytes.freeze(), turns))
+    /// Whether the head alone proves that a webhook is one of ours; a signature is over the body.
+    fn is_known(&self, request: &Request) -> bool {
+        let is_signed = request.headers().contains_key("webhook-signature");
+        let token = header(request, "X-Gitlab-Token");
+        !is_signed && token.is_some_and(|it| self.api.origins.know_secret(it))
     }
 }
 
-enum Read<'a> {
+/// Reads a body. One that is larger than a notice needs a turn from there on, and a large one another. What is too
+/// large is read all the same, up to a bound: who still sends when the connection is closed sees no answer.
+async fn read(body: Body, largest: usize, queue: &Queue) -> std::io::Result<Read> {
+    const SIZES: [(usize, Size); 2] = [(SMALL_BODY, Size::Middle), (LARGEST_BODY, Size::Large)];
+    let mut pieces = std::pin::pin!(body.into_bytes_stream());
+    let (mut bytes, mut came) = (BytesMut::new(), 0);
+    let mut turns = [Turn::new(), Turn::new()];
+    while let Some(piece) = pieces.try_next().await? {
+        came += piece.len();
+        for (turn, (free, size)) in turns.iter_mut().zip(SIZES) {
+            if came > free && came <= largest && turn.is_empty() {
+                match queue.turn(size).await {
+                    Some(its) => *turn = its,
+                    None => return Ok(Read::Busy),
+                }
+            }
+        }
+        if came <= largest {
+            bytes.extend_from_slice(&piece);
+        } else if came <= MOST_DISCARDED {
+            (bytes, turns) = (BytesMut::new(), [Turn::new(), Turn::new()]);
+        } else {
+            break;
+        }
+    }
+    if came > largest {
+        return Ok(Read::TooLarge);
+    }
+    Ok(Read::Whole(bytes.freeze(), turns))
+}
+
+enum Read {
     /// And the turns that a larger one has.
-    Whole(Bytes, [Option<SemaphorePermit<'a>>; 2]),
+    Whole(Bytes, [Turn; 2]),
     TooLarge,
     /// There was no turn for it.
     Busy,
@@ -215,7 +230,7 @@ async fn turn(
     until: Instant,
     form: Form,
 ) -> Result<SemaphorePermit<'_>, Response> {
-    let patience = TURN.min(until.saturating_duration_since(Instant::now()));
+    let patience = PATIENCE.min(until.saturating_duration_since(Instant::now()));
     match timeout(patience, turns.acquire()).await {
         Ok(Ok(turn)) => Ok(turn),
         _ => Err(busy(form)),
@@ -258,6 +273,10 @@ fn call(path: &str) -> &'static str {
     ];
     let found = CALLS.into_iter().find(|call| *call == path);
     found.unwrap_or(OTHER)
+}
+
+fn is_health(path: &str) -> bool {
+    matches!(path, "/health/live" | "/health/ready")
 }
 
 fn is_notice(path: &str) -> bool {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use notice::Source;
-use poem::Request;
+use poem::{IntoResponse as _, Request, Response};
 use poem_openapi::{
     ApiResponse, Object, OpenApi, Tags, param::Header, payload::Json, types::Example,
 };
@@ -14,7 +14,7 @@ use crate::{
     body::RawJson,
     noted,
     origins::Unknown,
-    webhook::{self, Credentials, Event, Malformed},
+    webhook::{self, Credentials, Event, Malformed, NOT_ABOUT_JOBS},
 };
 
 /// Where GitLab calls.
@@ -164,6 +164,18 @@ impl Hooks {
             }
         }
     }
+}
+
+/// Whether an event may have something for us, by its kind. A System Hook is of any kind.
+pub(crate) fn is_about_jobs(request: &Request) -> bool {
+    let kind = header(request, "X-Gitlab-Event");
+    kind.is_none_or(|it| matches!(it, "Job Hook" | "Pipeline Hook" | "System Hook"))
+}
+
+/// The answer to one that has not, and is too large to be read.
+pub(crate) fn ignored_unread() -> Response {
+    let ignored = NOT_ABOUT_JOBS.to_owned();
+    HookAnswer::Ignored(Json(Ignored { ignored })).into_response()
 }
 
 fn unprocessable(what: &str) -> HookAnswer {

@@ -24,6 +24,7 @@ mod refusal;
 mod secrets;
 mod server;
 mod tls;
+mod turns;
 mod ways;
 mod webhook;
 

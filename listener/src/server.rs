@@ -115,7 +115,7 @@ impl Listener {
             );
         }
         let metrics = service::metrics::start()?;
-        let bounds = Bounds::new(config.limits, config.wants_certificates);
+        let bounds = Bounds::new(config.limits, config.wants_certificates, api.clone());
         let routes = routes(api, health, metrics)?;
         serve(
             socket,

@@ -16,7 +16,9 @@ use crate::{
 /// Seconds by which a signed delivery may be older or newer than our clock says.
 const TOLERANCE: i64 = 5 * 60;
 /// Jobs of one pipeline that are taken from one delivery; GitLab's own limit is 500 in most plans.
-const MOST_JOBS: usize = 2_000;
+const MOST_JOBS: usize = 5_000;
+/// Why most events have nothing for us.
+pub(crate) const NOT_ABOUT_JOBS: &str = "it is not about jobs";
 
 /// Who may call.
 pub(crate) struct Callers {
@@ -119,8 +121,7 @@ struct Kind {
 struct JobHook {
     build_id: Option<Id>,
     build_status: Option<String>,
-    #[serde(default)]
-    build_name: String,
+    build_name: Option<String>,
     project_id: Option<Id>,
     runner: Option<Named<Runner>>,
     project: Option<Named<Project>>,
@@ -143,8 +144,7 @@ struct Pipeline {
 struct Build {
     id: Option<Id>,
     status: Option<String>,
-    #[serde(default)]
-    name: String,
+    name: Option<String>,
     runner: Option<Named<Runner>>,
 }
 
@@ -171,7 +171,7 @@ pub(crate) fn read(body: &[u8]) -> Result<Event, Malformed> {
             .map_err(|_| Malformed::Field("a field of the pipeline"))?
             .0
             .event(),
-        Some(_) => Ok(Event::Irrelevant("it is not about jobs")),
+        Some(_) => Ok(Event::Irrelevant(NOT_ABOUT_JOBS)),
         // System Hooks about users and groups have `event_name` instead.
         None => Ok(Event::Irrelevant("it has no object_kind")),
     }
@@ -239,7 +239,7 @@ fn fields(
     project_id: Id,
     project: Option<&Project>,
     job: Id,
-    name: String,
+    name: Option<String>,
     runner: Option<&Runner>,
 ) -> Fields {
     // As `CI_PROJECT_NAME` has it.
@@ -253,7 +253,7 @@ fn fields(
         project_id: Some(project_id.0.to_string()),
         job_id: Some(job.0.to_string()),
         runner_id: runner.and_then(|it| it.id).map(|id| id.0.to_string()),
-        job_name: Some(name).filter(|name| named(&name.as_str())),
+        job_name: name.filter(|name| named(&name.as_str())),
         project_name: project_name.filter(named).map(str::to_owned),
         index_name: None,
     }
@@ -318,6 +318,16 @@ mod tests {
             let event = read(&job_hook(status));
             assert!(matches!(event, Ok(Event::Irrelevant(_))), "{status}");
         }
+    }
+
+    #[test]
+    fn a_job_without_a_name_is_a_job() {
+        let mut hook = job_hook("failed");
+        hook["build_name"] = Value::Null;
+        assert!(matches!(read(&hook), Ok(Event::Ended(_))));
+        let mut hook = pipeline_hook("failed");
+        hook["builds"][1]["name"] = Value::Null;
+        assert!(matches!(read(&hook), Ok(Event::Ended(_))));
     }
 
     #[test]

@@ -139,3 +139,41 @@ async fn the_page_describes_every_call_and_loads_nothing_from_elsewhere() {
         assert!(call["tags"][0].is_string(), "{path}");
     }
 }
+
+/// Under the limit of all, whoever watches over the container took a flood for its end.
+#[tokio::test]
+async fn a_flood_is_no_reason_to_call_the_listener_dead() {
+    let listener = Listener::start(&["--rate", "5"], &[]);
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(listener.get("/nothing").await.0);
+    }
+    assert!(statuses.contains(&429), "{statuses:?}");
+    assert_eq!(listener.get("/health/live").await.0, 200);
+    assert_ne!(listener.get("/health/ready").await.0, 429);
+}
+
+/// GitLab switches off a webhook whose events are refused, whatever they are about.
+#[tokio::test]
+async fn an_event_about_something_else_may_be_of_any_size() {
+    const SECRET: &str = "canary-0123456789abcdef";
+    let listener = Listener::start(&["--webhook-secret", SECRET], &[]);
+    let push = format!(r#"{{"object_kind":"push","x":"{}"}}"#, "x".repeat(5 << 20));
+    let deliver = async |event: &str, secret: &str| {
+        let request = listener
+            .http
+            .post(format!("{}/v1/webhooks/gitlab", listener.url))
+            .header("content-type", "application/json")
+            .header("X-Gitlab-Event", event)
+            .header("X-Gitlab-Token", secret);
+        let answer = request.body(push.clone()).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, said) = deliver("Push Hook", SECRET).await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(said, r#"{"ignored":"it is not about jobs"}"#);
+    // It may hold jobs, or be anybody's.
+    assert_eq!(deliver("Pipeline Hook", SECRET).await.0, 413);
+    assert_eq!(deliver("System Hook", SECRET).await.0, 413);
+    assert_eq!(deliver("Push Hook", "wrong-0123456789abcdef").await.0, 413);
+}

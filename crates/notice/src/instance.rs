@@ -98,7 +98,13 @@ impl Instance {
         &self.name
     }
 
-    /// Whether GitLab means itself by this base URL, in a webhook's `X-Gitlab-Instance` or as the issuer of a token.
+    /// Whether GitLab means itself by this URL in a webhook's `X-Gitlab-Instance`: scheme, host and port, without the path
+    /// that GitLab may have (`Gitlab.config.gitlab.base_url`).
+    pub fn is_on(&self, url: &str) -> bool {
+        Url::parse(url).is_ok_and(|url| url.origin() == self.base.origin())
+    }
+
+    /// Whether GitLab means itself by this issuer of a token.
     pub fn is_at(&self, url: &str) -> bool {
         url.trim_end_matches('/') == self.issuer()
     }
