@@ -237,6 +237,12 @@ impl Flags {
         let kibana = kibana.transpose().context("--kibana (JOBLOGS_KIBANA)")?;
         let (origins, given) = self.origins()?;
         let ways = Ways::open(&self.accept, &given)?;
+        if self.accept.is_empty() && ways.let_strangers_in() {
+            tracing::warn!(
+                ways = ways.names(),
+                "url-token and private-token are open too: whoever reaches this listener can fill the queue with made-up tokens; close by --accept what no pipeline uses"
+            );
+        }
         let files = self.tls_cert.zip(self.tls_key);
         let client_authority = self.tls_client_ca.clone();
         let files = files.map(|(certificate, key)| Files {
