@@ -5,10 +5,15 @@
 
 use std::collections::HashSet;
 
+use regex::bytes::Regex;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use crate::{Class, patterns::Patterns, prefix, stage};
+use crate::{
+    Class,
+    patterns::{self, Patterns},
+    prefix, stage,
+};
 
 /// The rules that come with the program.
 const OURS: &str = include_str!("../rules.yaml");
@@ -22,7 +27,9 @@ const STATUSES: [&str; 2] = ["failed", "canceled"];
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Strength {
-    /// Something, where nothing else does.
+    /// Words that say little by themselves, where nothing else does.
+    Word,
+    /// Something, where nothing firm does.
     Hint,
     /// What failed.
     #[default]
@@ -44,6 +51,9 @@ pub(crate) struct Rule {
     /// begins with `subject` holds what the failure is about: the signature is made of that alone.
     #[serde(default, rename = "match")]
     pub(crate) pattern: Option<Spanned<String>>,
+    /// Lines that have this too are not taken.
+    #[serde(default)]
+    pub(crate) except: Option<Spanned<String>>,
     /// Values of GitLab's `failure_reason`, in place of a pattern.
     #[serde(default)]
     pub(crate) failure_reasons: Vec<String>,
@@ -102,6 +112,8 @@ pub struct Rules {
     patterns: Patterns,
     /// The index in `all` of each of `patterns`.
     of_pattern: Vec<usize>,
+    /// For each rule what makes it let a line go.
+    exceptions: Vec<Option<Regex>>,
     /// For each rule the indices of those that it explains.
     explained: Vec<Vec<usize>>,
 }
@@ -135,18 +147,24 @@ impl Rules {
             .iter()
             .map(|rule| explained(rule, &rules))
             .collect::<Result<_, _>>()?;
+        let exceptions = rules.iter().map(exception).collect::<Result<_, _>>()?;
         Ok(Self {
             all: rules,
             patterns,
             of_pattern,
+            exceptions,
             explained,
         })
     }
 
     /// The rules whose patterns a line has, the first ones first.
-    pub(crate) fn of_line(&self, text: &str) -> impl Iterator<Item = usize> {
-        let patterns = self.patterns.of(head(text));
-        patterns.map(|pattern| self.of_pattern[pattern])
+    pub(crate) fn of_line<'t>(&'t self, text: &'t str) -> impl Iterator<Item = usize> + 't {
+        let text = head(text);
+        let rules = self.patterns.of(text).map(|it| self.of_pattern[it]);
+        rules.filter(|rule| {
+            let exception = self.exceptions[*rule].as_ref();
+            exception.is_none_or(|it| !it.is_match(text))
+        })
     }
 
     pub(crate) fn get(&self, index: usize) -> &Rule {
@@ -186,6 +204,18 @@ impl Rules {
 fn head(text: &str) -> &[u8] {
     let text = prefix::strip(text).as_bytes();
     &text[..text.len().min(HEAD)]
+}
+
+fn exception(rule: &Rule) -> Result<Option<Regex>, RulesError> {
+    let Some(pattern) = &rule.except else {
+        return Ok(None);
+    };
+    let wrong = |error: regex::Error| RulesError::Rule {
+        line: pattern.defined.line(),
+        id: rule.id.value.clone(),
+        reason: format!("what it excepts can't be used: {}", one_line(&error)),
+    };
+    patterns::compile(&pattern.value).map(Some).map_err(wrong)
 }
 
 fn explained(rule: &Rule, rules: &[Rule]) -> Result<Vec<usize>, RulesError> {
@@ -243,7 +273,11 @@ fn check(rule: &Rule) -> Result<(), RulesError> {
         let reason = format!("a job that did not go well is one of {STATUSES:?}, not {status:?}");
         return Err(fault(rule, reason));
     }
+    let exception = exception(rule)?;
     let Some(pattern) = &rule.pattern else {
+        if exception.is_some() {
+            return Err(fault(rule, "it excepts lines and has no match".into()));
+        }
         if !rule.examples.is_empty() || !rule.counter_examples.is_empty() {
             return Err(fault(rule, "it has examples and no match".into()));
         }
@@ -273,14 +307,18 @@ fn check(rule: &Rule) -> Result<(), RulesError> {
     {
         return Err(wrong("the pattern takes every line".into()));
     }
-    if let Some(line) = rule.examples.iter().find(|it| !regex.is_match(head(it))) {
+    let takes = |line: &str| {
+        let text = head(line);
+        regex.is_match(text) && exception.as_ref().is_none_or(|it| !it.is_match(text))
+    };
+    if let Some(line) = rule.examples.iter().find(|it| !takes(it)) {
         return Err(fault(
             rule,
             format!("its pattern does not take its example {line:?}"),
         ));
     }
     let mut others = rule.counter_examples.iter();
-    if let Some(line) = others.find(|it| regex.is_match(head(it))) {
+    if let Some(line) = others.find(|it| takes(it)) {
         return Err(fault(
             rule,
             format!("its pattern takes its counter-example {line:?}"),
@@ -404,6 +442,18 @@ mod tests {
             (
                 "- id: b\n  class: code\n  match: x\n  examples: [y]\n",
                 "does not take its example \"y\"",
+            ),
+            (
+                "- id: b\n  class: code\n  match: x\n  except: '(y'\n",
+                "line 7: rule b: what it excepts can't be used",
+            ),
+            (
+                "- id: b\n  class: code\n  statuses: [failed]\n  except: y\n",
+                "rule b: it excepts lines and has no match",
+            ),
+            (
+                "- id: b\n  class: code\n  match: x\n  except: y\n  examples: [xy]\n",
+                "does not take its example \"xy\"",
             ),
             (
                 "- id: b\n  class: code\n  match: x\n  counter_examples: [x]\n",
