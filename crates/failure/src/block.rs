@@ -64,9 +64,11 @@ impl Block {
         let mut is_known = false;
         let rules_of_line = rules.of_line(line.text).filter(|_| !has_passed(line.text));
         for rule in rules_of_line {
-            let stages = &rules.get(rule).stages;
-            if stages.is_empty() || stages.contains(&self.stage) {
-                is_known |= rules.get(rule).strength > Strength::Hint;
+            let (stages, strength) = (&rules.get(rule).stages, rules.get(rule).strength);
+            let is_firm = strength > Strength::Hint;
+            if (is_firm || !is_chatter(line)) && (stages.is_empty() || stages.contains(&self.stage))
+            {
+                is_known |= is_firm;
                 self.note(rule, line, rules);
             }
         }
@@ -103,6 +105,11 @@ impl Block {
     pub(crate) fn lines_after(&self, found: &Match) -> u64 {
         self.output - found.last_at
     }
+}
+
+/// `level=info msg="… status=503, once more"`: what calls itself information is at most a hint, and no good one.
+fn is_chatter(line: &Line<'_>) -> bool {
+    matches!(line.level, Some(Level::Info | Level::Debug))
 }
 
 /// `test a ... ok`, `  ✓ handles ENOSPC`: a test that went well tells of no failure, whatever it is called.
