@@ -461,6 +461,18 @@ mod tests {
     }
 
     #[test]
+    fn what_calls_itself_information_is_no_hint() {
+        let make = command("make");
+        for (line, class) in [
+            ("INFO connection refused, once more", Class::Unknown),
+            ("ERROR connection refused", Class::Infrastructure),
+        ] {
+            let found = finding(&log(&[("step_script", &[&*make, line])]));
+            assert_eq!(found.class, class, "{line}");
+        }
+    }
+
+    #[test]
     fn what_stands_far_from_the_end_is_no_hint() {
         let mut lines = vec![MISSING];
         lines.extend(["fine"; 20]);
