@@ -27,9 +27,11 @@ const LEEWAY: u64 = 60;
 const FETCH: Duration = Duration::from_secs(3);
 /// Of a document that has a few KiB.
 const LARGEST_KEYS: usize = 256 * 1024;
-/// How long keys are used before they are fetched again, and how long an attempt is not repeated.
+/// How long keys are used before they are fetched again, and how long an attempt is not repeated; while there are none
+/// at all, not so long.
 const FRESH: Duration = Duration::from_hours(1);
 const NOT_AGAIN: Duration = Duration::from_mins(1);
+const NOT_SOON: Duration = Duration::from_secs(5);
 
 /// What knows the tokens of one GitLab; clones share its keys.
 #[derive(Clone)]
@@ -41,7 +43,7 @@ struct Inner {
     source: Source,
     keys: Mutex<Keys>,
     /// Held by the one who fetches them.
-    fetching: tokio::sync::Mutex<()>,
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Where the keys are.
@@ -113,7 +115,7 @@ impl IdTokens {
             issuer: configured.instance.issuer(),
             source,
             keys: Mutex::new(keys),
-            fetching: tokio::sync::Mutex::default(),
+            fetching: Arc::default(),
         })))
     }
 
@@ -143,34 +145,16 @@ impl IdTokens {
 
     /// The key of this id. One that is not known may be new; GitLab is asked once a minute at most, and while it
     /// does not answer the keys that are known stay. Nobody who has a key waits for that, and a stranger with a made-up
-    /// id only where none is known yet.
+    /// id only where none is known yet, or where it is asked on his behalf.
     async fn key(&self, id: &str) -> Result<DecodingKey, Unproven> {
-        let is_over = |at: Option<Instant>, after| at.is_none_or(|at| at.elapsed() >= after);
-        let is_due = |keys: &Keys| {
-            let is_known = keys.find(id).is_some();
-            (!is_known || is_over(keys.fetched_at, FRESH)) && is_over(keys.tried_at, NOT_AGAIN)
-        };
-        let (due, has_none) = {
+        let (is_known, has_none) = {
             let keys = self.keys();
-            (is_due(&keys), keys.set.is_none())
+            (keys.find(id).is_some(), keys.set.is_none())
         };
-        let turn = if has_none {
-            Some(self.0.fetching.lock().await)
-        } else {
-            self.0.fetching.try_lock().ok().filter(|_| due)
-        };
-        // Whoever waited may find that another one has fetched them.
-        let due = is_due(&self.keys());
-        if turn.is_some() && due {
-            self.keys().tried_at = Some(Instant::now());
-            match self.fetch().await {
-                Ok(set) => {
-                    let mut keys = self.keys();
-                    keys.set = Some(set);
-                    keys.fetched_at = Some(Instant::now());
-                }
-                Err(why) => tracing::warn!(why, "GitLab's keys for ID tokens can't be fetched"),
-            }
+        let is_begun = self.fetch_if_due(id);
+        if !is_known && (is_begun || has_none) {
+            // Whoever fetches them holds it until they are there.
+            drop(self.0.fetching.lock().await);
         }
         let keys = self.keys();
         match (keys.find(id), &keys.set) {
@@ -178,6 +162,35 @@ impl IdTokens {
             (None, Some(_)) => Err(Unproven::Refused),
             (None, None) => Err(Unproven::NoKeys),
         }
+    }
+
+    /// Begins to fetch the keys, and tells whether it did. It is a task of its own: a caller may hang up at any time,
+    /// and the others wait for the same keys.
+    fn fetch_if_due(&self, id: &str) -> bool {
+        let now = Instant::now();
+        let mut keys = self.keys();
+        if !keys.are_due(id, now) {
+            return false;
+        }
+        let Ok(turn) = self.0.fetching.clone().try_lock_owned() else {
+            return false;
+        };
+        keys.tried_at = Some(now);
+        drop(keys);
+        let tokens = self.clone();
+        tokio::spawn(async move {
+            let _turn = turn;
+            let fetched = timeout(FETCH, tokens.fetch()).await;
+            match fetched.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+                Ok(set) => {
+                    let mut keys = tokens.keys();
+                    keys.set = Some(set);
+                    keys.fetched_at = Some(Instant::now());
+                }
+                Err(why) => tracing::warn!(why, "GitLab's keys for ID tokens can't be fetched"),
+            }
+        });
+        true
     }
 
     fn keys(&self) -> MutexGuard<'_, Keys> {
@@ -242,5 +255,93 @@ impl Identity {
 impl Keys {
     fn find(&self, id: &str) -> Option<&Jwk> {
         self.set.as_ref()?.find(id)
+    }
+
+    /// Whether they are to be fetched for a token of this id.
+    fn are_due(&self, id: &str, now: Instant) -> bool {
+        let is_over = |at: Option<Instant>, after| at.is_none_or(|at| now - at >= after);
+        let not_again = self.set.as_ref().map_or(NOT_SOON, |_| NOT_AGAIN);
+        (self.find(id).is_none() || is_over(self.fetched_at, FRESH))
+            && is_over(self.tried_at, not_again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::SocketAddr,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        time::sleep,
+    };
+
+    use super::*;
+
+    const KEYS: &str = r#"{"keys":[{"kty":"RSA","kid":"one","n":"AQAB","e":"AQAB"}]}"#;
+
+    /// A GitLab that thinks so long before it tells its keys, and how often it was asked.
+    async fn gitlab(thinks: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = socket.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let _ = stream.read(&mut [0; 4096]).await?;
+                    sleep(thinks).await;
+                    let length = KEYS.len();
+                    let answer =
+                        format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{KEYS}");
+                    stream.write_all(answer.as_bytes()).await
+                });
+            }
+        });
+        (address, asked)
+    }
+
+    fn tokens(gitlab: SocketAddr) -> IdTokens {
+        service::install_tls_provider();
+        let url = format!("http://{gitlab}");
+        let configured = Configured {
+            instance: notice::Instance::parse(&url).unwrap(),
+            authorities: Vec::new(),
+            entry: service::gitlabs::Entry::default(),
+        };
+        IdTokens::new(&configured, "joblogs", None).unwrap()
+    }
+
+    /// A stranger who hung up kept the keys from everybody for a minute.
+    #[tokio::test]
+    async fn who_hangs_up_in_a_fetch_keeps_no_keys_from_others() {
+        let (address, asked) = gitlab(Duration::from_millis(300)).await;
+        let tokens = tokens(address);
+        let hung_up = timeout(Duration::from_millis(100), tokens.key("made-up")).await;
+        assert!(hung_up.is_err(), "it was to be cut off in the fetch");
+        assert!(tokens.key("one").await.is_ok());
+        assert_eq!(tokens.key("made-up").await.err(), Some(Unproven::Refused));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn keys_are_fetched_again_sooner_where_there_are_none() {
+        let tried_at = Instant::now();
+        let mut keys = Keys {
+            tried_at: Some(tried_at),
+            ..Keys::default()
+        };
+        assert!(!keys.are_due("one", tried_at + NOT_SOON / 2));
+        assert!(keys.are_due("one", tried_at + NOT_SOON));
+        keys.set = parse(KEYS.as_bytes()).ok();
+        keys.fetched_at = keys.tried_at;
+        assert!(!keys.are_due("two", tried_at + NOT_SOON));
+        assert!(keys.are_due("two", tried_at + NOT_AGAIN));
+        assert!(!keys.are_due("one", tried_at + NOT_AGAIN));
+        assert!(keys.are_due("one", tried_at + FRESH));
     }
 }
