@@ -1,6 +1,10 @@
 //! The one way by which every notice goes: checked, sealed, confirmed by the broker; and how it is refused.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use broker::Publisher;
 use metrics::counter;
@@ -136,6 +140,46 @@ impl Api {
     }
 }
 
+/// Refusals that the log has not told of yet, by what was wrong, and when it last did.
+struct Untold {
+    faults: BTreeMap<&'static str, u64>,
+    told_at: Option<Instant>,
+}
+
+static UNTOLD: Mutex<Untold> = Mutex::new(Untold {
+    faults: BTreeMap::new(),
+    told_at: None,
+});
+/// How long the log says no more of them: anybody can make them.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// A request is answered 401 for the fault that was noted, or else for this one: it is counted, and the log says so.
+/// The caller learns nothing of it.
+pub(crate) fn refused(fault: &'static str) {
+    counter!("joblogs_requests_refused_total", "reason" => "credential").increment(1);
+    let fault = noted::noted_fault().unwrap_or(fault);
+    let mut untold = UNTOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(faults) = untold.tell(fault, Instant::now()) {
+        tracing::warn!(faults, "requests were refused for their credentials");
+    }
+}
+
+impl Untold {
+    /// One more; all of them, with how often each came, unless the log told of some a moment ago.
+    fn tell(&mut self, fault: &'static str, now: Instant) -> Option<String> {
+        *self.faults.entry(fault).or_default() += 1;
+        if self.told_at.is_some_and(|at| now - at < QUIET) {
+            return None;
+        }
+        self.told_at = Some(now);
+        let faults = std::mem::take(&mut self.faults).into_iter();
+        let faults: Vec<String> = faults
+            .map(|(it, times)| format!("{it} ({times}×)"))
+            .collect();
+        Some(faults.join(", "))
+    }
+}
+
 /// A header; an empty one is absent, as a shell writes it so where the variable is unset. What is no text, or
 /// stands there twice, is text that nothing takes: poem's own extractor would drop it.
 pub(crate) fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
@@ -153,4 +197,26 @@ pub(crate) fn problem(status: u16, title: &str, detail: &str) -> Json<Problem> {
         title: title.to_owned(),
         detail: detail.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_of_refusals_now_and_then_and_forgets_none() {
+        let mut untold = Untold {
+            faults: BTreeMap::new(),
+            told_at: None,
+        };
+        let begin = Instant::now();
+        assert_eq!(untold.tell("a", begin).as_deref(), Some("a (1×)"));
+        for seconds in 1..10 {
+            let now = begin + Duration::from_secs(seconds);
+            assert_eq!(untold.tell("b", now), None);
+        }
+        let told = untold.tell("a", begin + QUIET);
+        assert_eq!(told.as_deref(), Some("a (1×), b (9×)"));
+        assert_eq!(untold.tell("a", begin + QUIET), None);
+    }
 }

@@ -12,9 +12,9 @@ use poem_openapi::{
 };
 
 use crate::{
-    accept::{Accepted, Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, header, problem},
+    accept::{Accepted, Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, header, problem, refused},
     body::{self, Malformed, RawJson},
-    identity::Unproven,
+    identity::{self, Unproven},
     intake::{self, Fields, Refusal},
     query,
     ways::{NOT_THIS_WAY, Way},
@@ -23,6 +23,7 @@ use crate::{
 /// Where notices are posted.
 pub(crate) const PATH: &str = "/v1/jobs";
 const TOKEN: &str = "PRIVATE-TOKEN";
+const NO_TOKEN: &str = "GitLab token: missing or malformed, or not taken this way";
 
 /// A job that has ended, or is about to: the parameters of `GET /`, without the token.
 /// Each may be a number or a string; any other field, and one that is given twice, is refused.
@@ -148,6 +149,7 @@ impl Calls {
         _private_token: Header<Option<String>>,
     ) -> GetAnswer {
         if !self.0.ways.opens(Way::UrlToken) {
+            refused("GET /: not open");
             return GetAnswer::Unauthorized(PlainText(NOT_THIS_WAY));
         }
         if let Err(refusal) = query::check(request.uri().query().unwrap_or_default()) {
@@ -158,6 +160,7 @@ impl Calls {
         let is_sound = in_query.is_none_or(|token| intake::token(token).is_some());
         let token = given.filter(|_| is_sound).and_then(intake::token);
         let Some(token) = token else {
+            refused(NO_TOKEN);
             let refusal = "missing or malformed: gitlab_token (or the header PRIVATE-TOKEN)";
             return GetAnswer::Unauthorized(PlainText(refusal));
         };
@@ -205,11 +208,16 @@ impl Calls {
         let (ways, origins) = (&self.0.ways, &self.0.origins);
         let (token, authorization) = (header(request, TOKEN), header(request, "Authorization"));
         let caller = origins.caller(ways, token, authorization);
-        let unauthorized =
-            |detail: &str| PostAnswer::Unauthorized(problem(401, "Unauthorized", detail));
+        let unauthorized = |fault, detail: &str| {
+            refused(fault);
+            PostAnswer::Unauthorized(problem(401, "Unauthorized", detail))
+        };
         let caller = match caller.await {
             Ok(caller) => caller,
-            Err(Unproven::Refused) => return unauthorized(&self.0.ways.credentials()),
+            Err(Unproven::Refused) => {
+                let fault = authorization.map_or(NO_TOKEN, fault);
+                return unauthorized(fault, &self.0.ways.credentials());
+            }
             Err(Unproven::NoKeys) => {
                 let detail = "GitLab has not told by which keys its ID tokens are known; try again";
                 let problem = problem(503, "Service Unavailable", detail);
@@ -225,7 +233,8 @@ impl Calls {
             Err(Malformed::Fields(refusal)) => return unprocessable(&refusal),
         };
         if !caller.may_speak_of(&fields) {
-            return unauthorized("the ID token is another job's than the notice");
+            let fault = "ID token: of another job than the notice";
+            return unauthorized(fault, "the ID token is another job's than the notice");
         }
         let accepted = self
             .0
@@ -239,6 +248,19 @@ impl Calls {
                 RETRY_AFTER,
             ),
         }
+    }
+}
+
+/// What is wrong with this header, where no one looked closer at what it brings.
+fn fault(authorization: &str) -> &'static str {
+    match authorization.split_once(' ') {
+        Some((scheme, credential)) if scheme.eq_ignore_ascii_case("bearer") => {
+            match identity::claimed_issuer(credential) {
+                Some(_) => "ID token: issuer",
+                None => "api secret: wrong",
+            }
+        }
+        _ => "Authorization: not Bearer",
     }
 }
 

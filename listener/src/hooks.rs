@@ -10,7 +10,7 @@ use poem_openapi::{
 };
 
 use crate::{
-    accept::{Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, header, problem},
+    accept::{Api, Failure, Problem, RETRY_AFTER, UNAVAILABLE, header, problem, refused},
     body::RawJson,
     noted,
     origins::Unknown,
@@ -129,6 +129,7 @@ impl Hooks {
         let sender = match sender {
             Ok(sender) => sender,
             Err(Unknown::Unproven) => {
+                refused("webhook: wrong");
                 let detail = "give the webhook one of the secrets of --webhook-secret, as its secret token or its signing token";
                 return HookAnswer::Unauthorized(problem(401, "Unauthorized", detail));
             }

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result as Checked, anyhow};
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, dangerous, decode, decode_header,
+    errors::{Error, ErrorKind},
     jwk::{Jwk, JwkSet},
 };
 use notice::{JobId, ProjectId};
@@ -121,9 +122,11 @@ impl IdTokens {
 
     /// The job that a token is of.
     pub(crate) async fn identify(&self, token: &str) -> Result<Identity, Unproven> {
-        let refused = |_| Unproven::Refused;
+        let refused = |error: Error| refused_for(fault(error.kind()));
         let header = decode_header(token).map_err(refused)?;
-        let id = header.kid.ok_or(Unproven::Refused)?;
+        let id = header
+            .kid
+            .ok_or_else(|| refused_for("ID token: unknown key"))?;
         let key = timeout(noted::left(FETCH), self.key(&id)).await;
         let key = key.unwrap_or(Err(Unproven::NoKeys))?;
         // Whatever algorithm its header names: none but this one is GitLab's.
@@ -138,8 +141,8 @@ impl IdTokens {
             .claims;
         let project = claims.job_project_id.unwrap_or(claims.project_id);
         Ok(Identity {
-            project_id: ProjectId::parse(&project).map_err(|_| Unproven::Refused)?,
-            job_id: JobId::parse(&claims.job_id).map_err(|_| Unproven::Refused)?,
+            project_id: ProjectId::parse(&project).map_err(|_| refused_for(MALFORMED))?,
+            job_id: JobId::parse(&claims.job_id).map_err(|_| refused_for(MALFORMED))?,
         })
     }
 
@@ -158,8 +161,10 @@ impl IdTokens {
         }
         let keys = self.keys();
         match (keys.find(id), &keys.set) {
-            (Some(key), _) => DecodingKey::from_jwk(key).map_err(|_| Unproven::Refused),
-            (None, Some(_)) => Err(Unproven::Refused),
+            (Some(key), _) => {
+                DecodingKey::from_jwk(key).map_err(|_| refused_for("ID token: unusable key"))
+            }
+            (None, Some(_)) => Err(refused_for("ID token: unknown key")),
             (None, None) => Err(Unproven::NoKeys),
         }
     }
@@ -228,6 +233,30 @@ fn read(file: &Path) -> Result<JwkSet, String> {
 
 fn parse(keys: &[u8]) -> Result<JwkSet, String> {
     serde_json::from_slice(keys).map_err(|_| "it is no JWK set".to_owned())
+}
+
+const MALFORMED: &str = "ID token: malformed";
+
+/// Refused, and noted for what.
+fn refused_for(fault: &'static str) -> Unproven {
+    noted::fault(fault);
+    Unproven::Refused
+}
+
+/// The kind of an error; its text may quote the token.
+fn fault(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidSignature => "ID token: signature",
+        ErrorKind::InvalidAudience => "ID token: audience",
+        ErrorKind::InvalidIssuer => "ID token: issuer",
+        ErrorKind::ExpiredSignature => "ID token: expired",
+        ErrorKind::ImmatureSignature => "ID token: not valid yet",
+        ErrorKind::MissingRequiredClaim(_) => "ID token: a claim is missing",
+        ErrorKind::InvalidAlgorithm
+        | ErrorKind::InvalidAlgorithmName
+        | ErrorKind::MissingAlgorithm => "ID token: algorithm",
+        _ => MALFORMED,
+    }
 }
 
 /// The GitLab that a token says it is from, which proves nothing.

@@ -26,6 +26,8 @@ pub(crate) struct Noted {
     /// Its `X-Gitlab-Event-UUID`.
     pub(crate) event: String,
     count: usize,
+    /// What is wrong with its credential.
+    fault: Option<&'static str>,
 }
 
 /// Runs what may note and has to be done by then, and yields what it noted.
@@ -70,6 +72,16 @@ pub(crate) fn delivered(delivery: Option<&str>, event: Option<&str>) {
     };
     let id = |id: Option<&str>| id.filter(is_id).unwrap_or_default().to_owned();
     note(|noted| (noted.delivery, noted.event) = (id(delivery), id(event)));
+}
+
+/// This is wrong with its credential.
+pub(crate) fn fault(fault: &'static str) {
+    note(|noted| noted.fault = Some(fault));
+}
+
+/// What was said to be wrong with it.
+pub(crate) fn noted_fault() -> Option<&'static str> {
+    NOTED.try_with(|noted| noted.borrow().fault).ok().flatten()
 }
 
 fn note(what: impl FnOnce(&mut Noted)) {

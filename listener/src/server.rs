@@ -13,6 +13,7 @@ use broker::{Publisher, PublisherSettings};
 use bytes::{Buf as _, Bytes};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use futures_util::stream;
+use metrics::{counter, describe_counter, describe_gauge};
 use poem::{Body, Endpoint, Response, Route, endpoint::make_sync, get};
 use service::{
     admin::{self, Readiness},
@@ -115,6 +116,7 @@ impl Listener {
             );
         }
         let metrics = service::metrics::start()?;
+        count_from_zero();
         let bounds = Bounds::new(config.limits, config.wants_certificates, api.clone());
         let routes = routes(api, health, metrics)?;
         serve(
@@ -127,6 +129,43 @@ impl Listener {
         )
         .await
         .context("no signals can be received")
+    }
+}
+
+/// What can be counted is there from the beginning: only from a 0 on does a first refusal show as a change.
+fn count_from_zero() {
+    const REFUSED: &str = "joblogs_requests_refused_total";
+    const NOTICES: &str = "joblogs_notices_total";
+    describe_counter!(
+        NOTICES,
+        "Notices that came to be checked, by the way they came and what became of them."
+    );
+    describe_counter!(
+        REFUSED,
+        "Requests that were refused before anything else was looked at, by reason; credential: answered 401."
+    );
+    describe_counter!(
+        "joblogs_connections_refused_total",
+        "Connections that were refused or ended, by reason."
+    );
+    describe_gauge!("joblogs_connections", "Connections that are open.");
+    for reason in [
+        "body",
+        "body_time",
+        "busy",
+        "certificate",
+        "credential",
+        "rate",
+    ] {
+        counter!(REFUSED, "reason" => reason).absolute(0);
+    }
+    for reason in ["client", "head", "head_time", "tls"] {
+        counter!("joblogs_connections_refused_total", "reason" => reason).absolute(0);
+    }
+    for way in ["get", "post", "webhook"] {
+        for outcome in ["accepted", "refused", "unavailable"] {
+            counter!(NOTICES, "way" => way, "outcome" => outcome).absolute(0);
+        }
     }
 }
 

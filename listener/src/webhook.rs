@@ -10,11 +10,14 @@ use serde::{
 
 use crate::{
     intake::{self, Fields, LARGEST_ID},
+    noted,
     secrets::{Secrets, SigningKeys},
 };
 
 /// Seconds by which a signed delivery may be older or newer than our clock says.
 const TOLERANCE: i64 = 5 * 60;
+/// Rightly signed, and too old or too new: two clocks differ, or it was sent before.
+const WRONG_TIME: &str = "webhook: timestamp outside of five minutes (do the clocks differ?)";
 /// Jobs of one pipeline that are taken from one delivery; GitLab's own limit is 500 in most plans.
 const MOST_JOBS: usize = 5_000;
 /// Why most events have nothing for us.
@@ -65,17 +68,37 @@ impl Callers {
 
     /// Whether the delivery is from whom it should be. Where it is signed, the signature counts alone.
     pub(crate) fn know(&self, given: &Credentials<'_>, body: &[u8], now: Timestamp) -> bool {
+        let checked = self.check(given, body, now);
+        // Of several GitLabs only the one that sent it can tell that it comes at a wrong time.
+        if let Err(fault) = checked
+            && noted::noted_fault() != Some(WRONG_TIME)
+        {
+            noted::fault(fault);
+        }
+        checked.is_ok()
+    }
+
+    fn check(
+        &self,
+        given: &Credentials<'_>,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<(), &'static str> {
+        let is_true = |is_true: bool, fault| is_true.then_some(()).ok_or(fault);
         let Some(signature) = given.signature else {
-            return given.token.is_some_and(|token| self.secrets.allow(token));
+            let token = given.token.ok_or("webhook: neither token nor signature")?;
+            return is_true(self.secrets.allow(token), "webhook: token wrong");
         };
         let (Some(id), Some(timestamp)) = (given.id, given.timestamp) else {
-            return false;
+            return Err("webhook: webhook-id or webhook-timestamp missing");
         };
+        let content: [&[u8]; 5] = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        let is_signed = self.keys.signed(&content, signature);
+        is_true(is_signed, "webhook: signature wrong")?;
         let is_fresh = timestamp
             .parse()
             .is_ok_and(|at: i64| now.as_second().abs_diff(at) <= TOLERANCE.unsigned_abs());
-        let content: [&[u8]; 5] = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-        is_fresh && self.keys.signed(&content, signature)
+        is_true(is_fresh, WRONG_TIME)
     }
 }
 

@@ -5,8 +5,14 @@
 
 mod support;
 
-use reqwest::Method;
-use serde_json::Value;
+use std::time::{Duration, Instant};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use sha2::Sha256;
 use support::Listener;
 
 async fn post(listener: &Listener, body: &'static str) -> (u16, String) {
@@ -176,4 +182,171 @@ async fn an_event_about_something_else_may_be_of_any_size() {
     assert_eq!(deliver("Pipeline Hook", SECRET).await.0, 413);
     assert_eq!(deliver("System Hook", SECRET).await.0, 413);
     assert_eq!(deliver("Push Hook", "wrong-0123456789abcdef").await.0, 413);
+}
+
+/// The listener refuses this call, counts it, and says in its log, with no part of the credential, that it was this.
+async fn is_refused_for(listener: &Listener, call: RequestBuilder, fault: &str) {
+    let counted =
+        |count| format!("joblogs_requests_refused_total{{reason=\"credential\"}} {count}\n");
+    let (_, metrics) = listener.get("/metrics").await;
+    assert!(metrics.contains(&counted(0)), "{fault}: {metrics}");
+    assert!(metrics.contains("# HELP joblogs_requests_refused_total "));
+    let answer = call.send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 401, "{fault}");
+    let said = answer.text().await.unwrap();
+    assert!(!said.contains(fault), "{said}");
+    let (_, metrics) = listener.get("/metrics").await;
+    assert!(metrics.contains(&counted(1)), "{fault}: {metrics}");
+    // The log comes by a pipe.
+    let end = Instant::now() + Duration::from_secs(5);
+    let told = |logs: &str| {
+        let mut lines = logs.lines();
+        lines.any(|line| {
+            line.contains("WARN") && line.contains("credential") && line.contains(fault)
+        })
+    };
+    while !told(&listener.logs()) && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let logs = listener.logs();
+    assert!(told(&logs), "{fault}: {logs}");
+    assert!(!logs.contains("canary"), "{logs}");
+}
+
+/// Nothing was counted, and nothing told an operator why nobody got in.
+#[tokio::test]
+async fn a_refused_caller_is_counted_and_the_log_says_why() {
+    const NOTICE: &str = r#"{"project_id":1,"job_id":3}"#;
+    let secret = ("JOBLOGS_API_SECRET", "0123456789abcdef");
+    let job = |listener: &Listener| {
+        let call = listener.http.post(format!("{}/v1/jobs", listener.url));
+        call.header("content-type", "application/json").body(NOTICE)
+    };
+    let listener = Listener::start(&[], &[secret]);
+    let call = job(&listener).bearer_auth("canary-0123456789");
+    is_refused_for(&listener, call, "api secret: wrong").await;
+
+    let listener = Listener::start(&[], &[]);
+    let call = listener
+        .http
+        .get(format!("{}/?project_id=1&job_id=2", listener.url));
+    is_refused_for(&listener, call, "GitLab token: missing or malformed").await;
+
+    let key = STANDARD.encode([7; 32]);
+    let secrets = format!("whsec_{key}\ncanary-0123456789abcdef");
+    let hook = ("JOBLOGS_WEBHOOK_SECRET", secrets.as_str());
+    let event = |listener: &Listener| {
+        let call = listener
+            .http
+            .post(format!("{}/v1/webhooks/gitlab", listener.url));
+        call.header("content-type", "application/json").body("{}")
+    };
+    let listener = Listener::start(&[], &[hook]);
+    let call = event(&listener).header("X-Gitlab-Token", "canary");
+    is_refused_for(&listener, call, "webhook: token wrong").await;
+
+    let now = jiff::Timestamp::now().as_second();
+    for (key, time, fault) in [
+        (
+            [7; 32],
+            now - 400,
+            "webhook: timestamp outside of five minutes",
+        ),
+        (
+            [7; 32],
+            now + 400,
+            "webhook: timestamp outside of five minutes",
+        ),
+        ([8; 32], now, "webhook: signature wrong"),
+    ] {
+        let listener = Listener::start(&[], &[hook]);
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+        mac.update(format!("id.{time}.{{}}").as_bytes());
+        let signature = STANDARD.encode(mac.finalize().into_bytes());
+        let call = event(&listener)
+            .header("webhook-id", "id")
+            .header("webhook-timestamp", time)
+            .header("webhook-signature", format!("v1,{signature}"));
+        is_refused_for(&listener, call, fault).await;
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_what_is_wrong_with_an_id_token() {
+    /// Of the PKCS #8 in which a key of 2048 bits stands.
+    const HEAD: usize = 26;
+    let key = |()| {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        EncodingKey::from_rsa_der(&pair.serialize_der()[HEAD..])
+    };
+    let [ours, others] = [(), ()].map(key);
+    let jwk = Jwk::from_encoding_key(&ours, Algorithm::RS256).unwrap();
+    let mut jwk = serde_json::to_value(jwk).unwrap();
+    jwk["kid"] = "one".into();
+    let keys = std::env::temp_dir().join(format!("joblogs-keys-{}.json", std::process::id()));
+    std::fs::write(&keys, json!({"keys": [jwk]}).to_string()).unwrap();
+    let flags = [
+        "--id-token-audience",
+        "us",
+        "--gitlab-keys",
+        keys.to_str().unwrap(),
+    ];
+    let later = jiff::Timestamp::now().as_second() + 300;
+    for (signer, id, change, fault) in [
+        (&ours, "one", json!({"aud": "canary"}), "ID token: audience"),
+        (
+            &ours,
+            "one",
+            json!({"exp": later - 400}),
+            "ID token: expired",
+        ),
+        (
+            &ours,
+            "one",
+            json!({"nbf": later}),
+            "ID token: not valid yet",
+        ),
+        (
+            &ours,
+            "one",
+            json!({"exp": null}),
+            "ID token: a claim is missing",
+        ),
+        (
+            &ours,
+            "one",
+            json!({"iss": "https://canary.example"}),
+            "ID token: issuer",
+        ),
+        (
+            &ours,
+            "one",
+            json!({"job_id": "2"}),
+            "ID token: of another job",
+        ),
+        (&ours, "two", json!({}), "ID token: unknown key"),
+        (&others, "one", json!({}), "ID token: signature"),
+    ] {
+        let listener = Listener::start(&flags, &[]);
+        let mut claims = json!({
+            "iss": "https://gitlab.com", "aud": "us", "exp": later, "project_id": "1", "job_id": "3",
+        });
+        for (name, value) in change.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims
+            .as_object_mut()
+            .unwrap()
+            .retain(|_, value| !value.is_null());
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = Some(id.to_owned());
+        let token = encode(&header, &claims, signer).unwrap();
+        let call = listener.http.post(format!("{}/v1/jobs", listener.url));
+        let call = call.header("content-type", "application/json");
+        let call = call
+            .body(r#"{"project_id":1,"job_id":3}"#)
+            .bearer_auth(token);
+        is_refused_for(&listener, call, fault).await;
+    }
+    std::fs::remove_file(keys).unwrap();
 }
