@@ -3,16 +3,24 @@
 use std::{sync::Arc, time::Duration};
 
 use poem::{Endpoint, Response, endpoint::make};
+use reqwest::RequestBuilder;
 use service::admin::{Readiness, answer};
+use tokio::{sync::Mutex, time::Instant};
 
 /// How long Elasticsearch may take to show that it lives.
 const ELASTICSEARCH: Duration = Duration::from_secs(3);
+/// How long its answer counts: anybody may ask, as often as he likes.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// What the health calls look at.
 pub(crate) struct Health {
     pub(crate) readiness: Readiness,
     pub(crate) elasticsearch: Option<Elasticsearch>,
+    pub(crate) checked: Checked,
 }
+
+/// What Elasticsearch answered last, and when; held by the one who asks.
+pub(crate) type Checked = Arc<Mutex<Option<(Instant, Result<(), String>)>>>;
 
 /// The Elasticsearch to ask, and the client that knows its certificate authority.
 pub(crate) struct Elasticsearch {
@@ -30,22 +38,39 @@ impl Health {
         }
     }
 
-    /// Any HTTP answer below 500 shows that it lives; we come without credentials, so 401 is one.
+    /// Any HTTP answer below 500 shows that it lives; we come without credentials, so 401 is one. One asks for all who
+    /// want to know meanwhile, in a task of its own: whoever hangs up leaves the answer to the others.
     async fn elasticsearch(&self) -> Result<(), String> {
         let Some(elasticsearch) = &self.elasticsearch else {
             return Err(
                 "elasticsearch: not checked, the listener was started without --es-host".into(),
             );
         };
-        let request = elasticsearch.client.get(elasticsearch.url.clone());
-        match request.timeout(ELASTICSEARCH).send().await {
-            Ok(answer) if answer.status().as_u16() < 500 => Ok(()),
-            Ok(answer) => Err(format!(
-                "elasticsearch: answered {}",
-                answer.status().as_u16()
-            )),
-            Err(_) => Err("elasticsearch: can't be reached".into()),
+        let mut checked = self.checked.clone().lock_owned().await;
+        if let Some((at, outcome)) = &*checked
+            && at.elapsed() < FRESH
+        {
+            return outcome.clone();
         }
+        let request = elasticsearch.client.get(elasticsearch.url.clone());
+        let asking = tokio::spawn(async move {
+            let outcome = ask(request).await;
+            *checked = Some((Instant::now(), outcome.clone()));
+            outcome
+        });
+        let outcome = asking.await;
+        outcome.unwrap_or_else(|_| Err("elasticsearch: the check failed".into()))
+    }
+}
+
+async fn ask(request: RequestBuilder) -> Result<(), String> {
+    match request.timeout(ELASTICSEARCH).send().await {
+        Ok(answer) if answer.status().as_u16() < 500 => Ok(()),
+        Ok(answer) => Err(format!(
+            "elasticsearch: answered {}",
+            answer.status().as_u16()
+        )),
+        Err(_) => Err("elasticsearch: can't be reached".into()),
     }
 }
 

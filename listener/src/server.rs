@@ -84,6 +84,7 @@ impl Listener {
         let health = Arc::new(Health {
             readiness,
             elasticsearch: config.elasticsearch,
+            checked: health::Checked::default(),
         });
         let ways = config.ways.names();
         let api = Arc::new(Api {

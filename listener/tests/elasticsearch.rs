@@ -4,14 +4,24 @@
 
 mod support;
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use futures_util::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use support::{Listener, refusal};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -126,4 +136,45 @@ async fn an_ipv6_address_is_a_host() {
             .await;
         assert_eq!(got.0, 200, "{host}: {got:?}");
     }
+}
+
+/// Each of 400 anonymous calls was a request to Elasticsearch, at once.
+#[tokio::test]
+async fn many_who_ask_are_one_question_to_elasticsearch() {
+    const CALL: &str = "/healthcheck?elasticsearch";
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port().to_string();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = socket.accept().await {
+            let count = count.clone();
+            tokio::spawn(async move {
+                while stream.read(&mut [0; 4096]).await? > 0 {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    sleep(Duration::from_millis(300)).await;
+                    let answer = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
+                    stream.write_all(answer).await?;
+                }
+                Ok::<_, std::io::Error>(())
+            });
+        }
+    });
+    let flags = ["--es-host", "127.0.0.1", "--es-port", &port];
+    let flags = [&flags[..], &["--es-url-scheme", "http"]].concat();
+    let listener = Listener::start(&flags, &[]);
+    // One hangs up meanwhile.
+    let hung_up = timeout(Duration::from_millis(100), listener.get(CALL)).await;
+    assert!(hung_up.is_err(), "{hung_up:?}");
+    for got in join_all((0..40).map(|_| listener.get(CALL))).await {
+        assert_eq!(got.0, 200, "{got:?}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(listener.get(CALL).await.0, 200);
+    assert_eq!(
+        asked.load(Ordering::Relaxed),
+        2,
+        "what is old counts no more"
+    );
 }
