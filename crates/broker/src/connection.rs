@@ -36,6 +36,8 @@ pub struct ConnectError {
     vhost: String,
     user: String,
     what: String,
+    /// The same for anybody who asks: it names nothing of the operator's.
+    pub(crate) told: &'static str,
     /// Whether another attempt can't help: the broker is there and refuses us.
     pub is_refusal: bool,
 }
@@ -71,12 +73,13 @@ async fn attempt(
         },
     };
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let failed = |what: String, is_refusal| ConnectError {
+    let failed = |what: String, told, is_refusal| ConnectError {
         host: settings.host.clone(),
         port: settings.port,
         vhost: settings.vhost.clone(),
         user: settings.user.clone(),
         what,
+        told,
         is_refusal,
     };
     let attempt = async {
@@ -105,9 +108,12 @@ async fn attempt(
             } else {
                 "can't be reached"
             };
-            Err(failed(format!("{what}: {error}"), is_refusal))
+            Err(failed(format!("{what}: {error}"), what, is_refusal))
         }
-        Err(_) => Err(failed(format!("did not answer within {deadline:?}"), false)),
+        Err(_) => {
+            let what = format!("did not answer within {deadline:?}");
+            Err(failed(what, "did not answer", false))
+        }
     }
 }
 

@@ -57,6 +57,14 @@ pub enum PublishError {
     },
 }
 
+/// Why there is no channel.
+struct Missing {
+    /// For the log.
+    why: String,
+    /// For readiness, which strangers may ask.
+    told: &'static str,
+}
+
 /// A channel to publish on, or what is wrong.
 type Slot = Result<Channel, String>;
 
@@ -221,11 +229,12 @@ impl Supervisor {
                         return;
                     }
                     tracing::warn!("lost the connection to RabbitMQ");
-                    self.withhold("the connection was lost");
+                    let lost = "the connection was lost";
+                    self.withhold(lost, lost);
                 }
-                Err(why) => {
+                Err(Missing { why, told }) => {
                     tracing::warn!(why, "no connection to RabbitMQ");
-                    self.withhold(&why);
+                    self.withhold(&why, &format!("{told}; the log says more"));
                     let jitter = rand::rng().random_range(0.5..1.0);
                     sleep(pause.mul_f64(jitter)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -245,7 +254,7 @@ impl Supervisor {
                 was_blocked = Some(is_blocked);
                 if is_blocked {
                     tracing::warn!(BLOCKED);
-                    self.withhold(BLOCKED);
+                    self.withhold(BLOCKED, BLOCKED);
                 } else {
                     self.hand_out(channel);
                 }
@@ -267,7 +276,7 @@ impl Supervisor {
         let mut ask = pin!(ask);
         if timeout(LOOK, &mut ask).await.is_err() {
             tracing::warn!(SAYS_NOTHING);
-            self.withhold(SAYS_NOTHING);
+            self.withhold(SAYS_NOTHING, SAYS_NOTHING);
             // An error is the end of the channel, which whoever called sees.
             let _ = ask.await;
         }
@@ -278,8 +287,9 @@ impl Supervisor {
         self.slot.send_modify(|slot| *slot = Ok(channel.clone()));
     }
 
-    fn withhold(&self, why: &str) {
-        self.readiness.is_down(DEPENDENCY, why);
+    /// The channel is not to be used, and why; readiness tells the other text.
+    fn withhold(&self, why: &str, told: &str) {
+        self.readiness.is_down(DEPENDENCY, told);
         self.slot.send_modify(|slot| *slot = Err(why.to_owned()));
     }
 }
@@ -289,11 +299,18 @@ fn is_open(connection: &Connection, channel: &Channel) -> bool {
 }
 
 /// A connection with a channel in confirm mode; an error says what is missing.
-async fn open(settings: &PublisherSettings) -> Result<(Connection, Channel), String> {
-    let text = |error: lapin::Error| error.to_string();
+async fn open(settings: &PublisherSettings) -> Result<(Connection, Channel), Missing> {
+    let missing = |why: String| Missing {
+        why,
+        told: "opens no channel",
+    };
+    let text = |error: lapin::Error| missing(error.to_string());
     let connection = connect(&settings.broker, &settings.name)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Missing {
+            why: error.to_string(),
+            told: error.told,
+        })?;
     let open = async {
         let channel = connection.create_channel().await.map_err(text)?;
         if let Some(exchange) = &settings.exchange {
@@ -310,8 +327,9 @@ async fn open(settings: &PublisherSettings) -> Result<(Connection, Channel), Str
                     table,
                 )
                 .await
-                .map_err(|error| {
-                    format!("the exchange {exchange} is not there, run initmq: {error}")
+                .map_err(|error| Missing {
+                    why: format!("the exchange {exchange} is not there, run initmq: {error}"),
+                    told: "the exchange is not there, run initmq",
                 })?;
         }
         channel
@@ -320,8 +338,63 @@ async fn open(settings: &PublisherSettings) -> Result<(Connection, Channel), Str
             .map_err(text)?;
         Ok(channel)
     };
-    let channel = timeout(OPEN, open)
-        .await
-        .unwrap_or_else(|_| Err(format!("RabbitMQ opened no channel within {OPEN:?}")))?;
+    let channel = timeout(OPEN, open).await.unwrap_or_else(|_| {
+        Err(missing(format!(
+            "RabbitMQ opened no channel within {OPEN:?}"
+        )))
+    })?;
     Ok((connection, channel))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{net::TcpListener, time::timeout};
+
+    use super::*;
+
+    /// What readiness says of a broker at this port, once something is known of it.
+    async fn said_of(port: u16) -> String {
+        let readiness = Readiness::waiting_for(&[DEPENDENCY]);
+        let broker = Settings {
+            host: "127.0.0.1".to_owned(),
+            port,
+            vhost: "canary_vhost".to_owned(),
+            user: "canary_user".to_owned(),
+            password: "canary_password".into(),
+            tls: None,
+            is_silent: Arc::default(),
+        };
+        let settings = PublisherSettings {
+            broker,
+            name: "test".to_owned(),
+            exchange: Some("canary_exchange".to_owned()),
+        };
+        let publisher = Publisher::start(settings, readiness.clone());
+        let known = async {
+            while publisher.slot.clone().changed().await.is_ok() {
+                if publisher
+                    .slot
+                    .borrow()
+                    .as_ref()
+                    .is_err_and(|why| why.contains("canary"))
+                {
+                    break;
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), known).await.unwrap();
+        readiness.faults().join("\n")
+    }
+
+    /// Anybody may ask for readiness: it told strangers the host, the port, the virtual host and the user.
+    #[tokio::test]
+    async fn readiness_does_not_tell_where_the_broker_is() {
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = nobody.local_addr().unwrap().port();
+        drop(nobody);
+        let said = said_of(port).await;
+        assert_eq!(said, "rabbitmq: can't be reached; the log says more");
+    }
 }
