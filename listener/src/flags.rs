@@ -60,6 +60,9 @@ pub enum Command {
             default_value_t = 8080
         )]
         listen_port: u16,
+        /// Address that the listener listens on.
+        #[arg(long, env = "JOBLOGS_BIND", default_value = "0.0.0.0")]
+        bind: IpAddr,
         /// The listener's certificate, where it speaks TLS.
         #[arg(long, env = "JOBLOGS_TLS_CERT")]
         tls_cert: Option<PathBuf>,

@@ -28,7 +28,7 @@ mod turns;
 mod ways;
 mod webhook;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 
@@ -43,9 +43,14 @@ pub fn print_key() -> Result<()> {
     Ok(())
 }
 
-/// Asks the listener on this host whether it is ready; for a container's healthcheck.
-pub async fn healthcheck(listen_port: u16, is_tls: bool) -> Result<()> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listen_port));
+/// Asks the listener that is bound to this address of this host whether it is ready; for a container's healthcheck.
+pub async fn healthcheck(bind: IpAddr, listen_port: u16, is_tls: bool) -> Result<()> {
+    let host = match bind {
+        IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(all) if all.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        one => one,
+    };
+    let address = SocketAddr::new(host, listen_port);
     let scheme = if is_tls { "https" } else { "http" };
     service::admin::ask(&format!("{scheme}://{address}/health/ready")).await
 }

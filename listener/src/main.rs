@@ -12,8 +12,9 @@ async fn main() -> ExitCode {
         Some(Command::Keygen) => listener::print_key(),
         Some(Command::Healthcheck {
             listen_port,
+            bind,
             tls_cert,
-        }) => listener::healthcheck(listen_port, tls_cert.is_some()).await,
+        }) => listener::healthcheck(bind, listen_port, tls_cert.is_some()).await,
         None => listen(cli.flags).await,
     };
     match outcome {

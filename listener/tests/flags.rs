@@ -2,6 +2,12 @@
 
 mod support;
 
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread,
+};
+
 use support::{Listener, refusal, run};
 
 #[test]
@@ -126,4 +132,37 @@ async fn a_variable_that_is_set_but_empty_counts_as_unset() {
     );
     std::fs::remove_file(&file).unwrap();
     assert!(refusal(&[], &[("JOBLOGS_HOST", "")]).contains("--host is missing"));
+}
+
+/// It asked 127.0.0.1, where nobody listened.
+#[test]
+fn a_healthcheck_asks_the_address_that_is_listened_on() {
+    for (bind, asked) in [
+        ("127.0.0.1", "127.0.0.1:0"),
+        ("127.0.0.2", "127.0.0.2:0"),
+        ("0.0.0.0", "127.0.0.1:0"),
+        ("::1", "[::1]:0"),
+        ("::", "[::1]:0"),
+    ] {
+        let Ok(socket) = TcpListener::bind(asked) else {
+            assert!(bind.contains("::"), "{bind} is no address of this host");
+            continue; // There is no IPv6 here.
+        };
+        let port = socket.local_addr().unwrap().port().to_string();
+        thread::spawn(move || {
+            for stream in socket.incoming() {
+                let mut stream = stream?;
+                let _ = stream.read(&mut [0; 4096])?;
+                stream.write_all(
+                    b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                )?;
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        let flags = ["healthcheck", "-p", &port];
+        let by_variable = run(&flags, &[("JOBLOGS_BIND", bind)]);
+        assert!(by_variable.status.success(), "{bind}: {by_variable:?}");
+        let by_flag = run(&[&flags[..], &["--bind", bind]].concat(), &[]);
+        assert!(by_flag.status.success(), "{bind}: {by_flag:?}");
+    }
 }

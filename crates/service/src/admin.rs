@@ -128,7 +128,7 @@ pub async fn ask(url: &str) -> Result<()> {
     let http = reqwest::Client::builder()
         .no_proxy()
         .timeout(DEADLINE)
-        // It asks 127.0.0.1, which no certificate names, and sends no secret.
+        // It asks this host by an address, which no certificate need name, and sends no secret.
         .tls_danger_accept_invalid_certs(true)
         .build()?;
     let answer = http.get(url).send().await;
