@@ -151,7 +151,7 @@ pub struct Flags {
     pub client_rate: u32,
     /// Connections at the same time; further ones wait. Each lives for a minute, and may be silent for 10 s of it
     /// (with HTTP/2 for all of it); a request's head has 16 KiB and 100 headers, and its body, of at most 64 KiB
-    /// (webhooks: 1 MiB), 5 s.
+    /// (webhooks: 1 MiB, and 4 MiB where the secret token is right), 5 s.
     #[arg(long, env = "JOBLOGS_CONNECTIONS", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
     /// The same of one client; further ones are closed.

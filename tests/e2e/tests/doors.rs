@@ -230,8 +230,8 @@ pub(crate) async fn c21_irrelevant_events_get_2xx_and_malformed_ones_echo_nothin
     no_id["build_id"] = json!("canary");
     let raw = |body: &'static str| delivery(&listener, "Job Hook", &Value::Null, &proof).body(body);
     let deep = "[".repeat(50_000);
-    let large = json!({"object_kind": "build", "canary": "canary".repeat(300_000)});
-    let pieces = stream::iter((0..20).map(|_| std::io::Result::Ok(vec![b' '; 100_000])));
+    let large = json!({"object_kind": "build", "canary": "canary".repeat(800_000)});
+    let pieces = stream::iter((0..50).map(|_| std::io::Result::Ok(vec![b' '; 100_000])));
     let chunked = delivery(&listener, "Job Hook", &Value::Null, &proof);
     let form = listener
         .http()
@@ -252,12 +252,12 @@ pub(crate) async fn c21_irrelevant_events_get_2xx_and_malformed_ones_echo_nothin
         (
             delivery(&listener, "Job Hook", &large, &proof),
             StatusCode::PAYLOAD_TOO_LARGE,
-            "1 MiB",
+            "4 MiB",
         ),
         (
             chunked.body(Body::wrap_stream(pieces)),
             StatusCode::PAYLOAD_TOO_LARGE,
-            "1 MiB",
+            "4 MiB",
         ),
         (form, StatusCode::UNSUPPORTED_MEDIA_TYPE, "application/json"),
     ] {
